@@ -1,0 +1,50 @@
+"""The WSGI application: settings -> core -> faces. `app:create_app()` is the entry for servers."""
+
+from __future__ import annotations
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from importing.core import Core
+from importing.secrets import Digests
+from legacy_api import face
+from legacy_api.form import Limits
+from settings import Settings, load_settings, secret_key
+from storage.engine import Database
+
+
+def create_app(settings: Settings | None = None, core: Core | None = None) -> Flask:
+    """The application. Without arguments as the settings in force say; raises BadSettings."""
+    settings = settings or load_settings()
+    app = Flask("tillgate", static_folder=None)
+    # A redirect would be a page, and a client's POST would be lost in it.
+    app.url_map.merge_slashes = False
+    app.register_error_handler(HTTPException, _error_page)
+    face.mount(app, core or open_core(settings), _options(settings))
+    if settings.trust_proxy:
+        hops = settings.trust_proxy
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app
+
+
+def open_core(settings: Settings) -> Core:
+    """The core that the settings describe, with its database open."""
+    return Core(
+        Database(settings.database_url, settings.data_dir),
+        Digests(secret_key(settings)),
+        settings.write_wait,
+        settings.undo_keep,
+        settings.undo_days,
+    )
+
+
+def _options(settings: Settings) -> face.Options:
+    limits = Limits(max_body=settings.max_body, spool_dir=settings.data_dir)
+    return face.Options(limits, settings.legacy_get, settings.legacy_status == "http")
+
+
+def _error_page(error: HTTPException) -> Response:
+    """What no face answers, such as another URL: a line of plain text."""
+    text = f"{error.code} {error.name}\n"
+    return Response(text, error.code, content_type="text/plain; charset=utf-8")

@@ -1,0 +1,60 @@
+"""`tillgate account`."""
+
+from __future__ import annotations
+
+import click
+
+from commands.opening import checked_id, opened, writing
+from commands.printing import iso, json_option, print_json, print_table, say
+from storage import accounts
+
+
+@click.group()
+def account() -> None:
+    """Accounts, which share nothing with each other.
+
+    \b
+    Example:
+      tillgate account create greatwidgets --name "Great Widgets Inc."
+    """
+
+
+@account.command()
+@click.argument("account_id", metavar="ACCOUNT")
+@click.option("--name", default="", help="What people call it.")
+@json_option
+def create(account_id: str, name: str, as_json: bool) -> None:
+    """Make an account.
+
+    \b
+    Example:
+      tillgate account create greatwidgets --name "Great Widgets Inc."
+    """
+    checked_id(account_id, "account id")
+    with opened() as core, writing(core) as connection:
+        if accounts.find_account(connection, account_id):
+            raise click.ClickException(f"There is an account {account_id!r} already.")
+        number = accounts.create_account(connection, account_id, name)
+        accounts.note(connection, number, "cli", "account create", account_id)
+    if as_json:
+        print_json({"account_id": account_id, "name": name})
+    else:
+        say(f"The account {account_id} was made.")
+
+
+@account.command(name="list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List all accounts.
+
+    \b
+    Example:
+      tillgate account list
+    """
+    with opened() as core, core.database.reading() as connection:
+        found = accounts.accounts(connection)
+    rows = [{**{n: row[n] for n in ("account_id", "name")}, "created_at": iso(row["created_at"])} for row in found]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(("account", "name", "created"), [tuple(row.values()) for row in rows], "There is no account yet.")

@@ -1,0 +1,143 @@
+"""`tillgate batches`, `tillgate batch` and `tillgate undo`: what was imported, and how to take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+import click
+from sqlalchemy import RowMapping
+
+from commands.opening import account_row, opened, writing
+from commands.printing import iso, json_option, plural, print_json, print_table, say
+from importing import undo as undoing
+from importing.batch import Conflict, Undone
+from importing.faults import Fault, Problem
+from storage import accounts
+from storage import batches as stored
+
+COUNTS = ("rows", "new", "updated", "unchanged", "ignored", "failed")
+LISTED = 20
+
+
+@click.command()
+@click.argument("account_id", metavar="ACCOUNT")
+@click.option("--length", type=click.IntRange(1), default=20, show_default=True, help="How many, the newest first.")
+@json_option
+def batches(account_id: str, length: int, as_json: bool) -> None:
+    """List the batches of an account, the newest first.
+
+    An undo is a batch too.
+
+    \b
+    Example:
+      tillgate batches greatwidgets --length 5
+    """
+    with opened() as core, core.database.reading() as connection:
+        account = account_row(connection, account_id)["id"]
+        found = [_as_json(row) for row in stored.newest(connection, account, 0, length)]
+    if as_json:
+        print_json(found)
+        return
+    names = ("id", "kind", "status", "face", "user_id", "created_at", "new", "updated", "ignored", "failed")
+    columns = ("batch", "kind", "status", "by", "user", "at", "new", "updated", "ignored", "failed")
+    print_table(columns, [[row[name] for name in names] for row in found], "The account has no batch yet.")
+
+
+@click.command()
+@click.argument("batch_id", metavar="BATCH")
+@json_option
+def batch(batch_id: str, as_json: bool) -> None:
+    """Show a batch with its problems.
+
+    \b
+    Example:
+      tillgate batch 3f0c1a52c7b94f1f
+    """
+    with opened() as core, core.database.reading() as connection:
+        row = stored.find(connection, batch_id)
+        if row is None:
+            raise Fault("unknown_batch", value=batch_id)
+        problems = (_problem(found) for found in stored.problems(connection, row["account_id"], batch_id))
+        if as_json:
+            listed: dict[str, object] = {"problems": map(_problem_object, problems)}
+            print_json(_as_json(row) | listed)
+            return
+        for name, value in _as_json(row).items():
+            click.echo(f"{name:<12} {value}")
+        for problem in islice(problems, LISTED):
+            click.echo(problem.message)
+        if next(problems, None) is not None:
+            say(f"There are more problems than these {LISTED}: --json has all.")
+
+
+@click.command()
+@click.argument("batch_id", metavar="BATCH")
+@click.option("--preview", is_flag=True, help="Say what it would do; nothing is written.")
+@json_option
+def undo(batch_id: str, preview: bool, as_json: bool) -> None:
+    """Take a batch back. What was changed since is kept and reported; an undo can itself be undone.
+
+    \b
+    Examples:
+      tillgate undo 3f0c1a52c7b94f1f --preview
+      tillgate undo 3f0c1a52c7b94f1f
+    """
+    with opened() as core:
+        with core.database.reading() as connection:
+            row = stored.find(connection, batch_id)
+        if row is None:
+            raise Fault("unknown_batch", value=batch_id)
+        if preview:
+            done = undoing.preview(core, row["account_id"], batch_id)
+        else:
+            done = undoing.undo(core, row["account_id"], batch_id, "cli", "cli")
+            with writing(core) as connection:
+                accounts.note(connection, row["account_id"], "cli", "undo", batch_id)
+        _show_undone(done, as_json)
+
+
+def _as_json(row: RowMapping) -> dict[str, object]:
+    texts = ("id", "kind", "status", "face", "user_id", "mode", "on_error", "charset")
+    return {
+        **{name: row[name] for name in texts},
+        "keep_undo": bool(row["keep_undo"]),
+        "undoes": row["undoes"] or "",
+        **{name: row[name] for name in COUNTS},
+        "created_at": iso(row["created_at"]),
+    }
+
+
+def _problem(row: RowMapping) -> Problem:
+    return Problem(row["row"], row["field"], row["code"], row["value"])
+
+
+def _problem_object(problem: Problem) -> dict[str, object]:
+    return {"row": problem.row, "field": problem.field, "code": problem.code, "message": problem.message}
+
+
+def _show_undone(done: Undone, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "batch_id": done.batch_id,
+                "status": "undone" if done.batch_id else "checked",
+                "undoes": done.undoes,
+                **{name: getattr(done, name) for name in ("restored", "removed", "kept")},
+                "conflicts": _conflict_objects(done.conflicts),
+            }
+        )
+        return
+    what = f"Undone as batch {done.batch_id}" if done.batch_id else "Checked, nothing written"
+    counts = f"{done.restored:,} restored, {done.removed:,} removed, {done.kept:,} kept"
+    click.echo(f"{what}: {counts} of {plural(done.restored + done.removed + done.kept, 'customer')}.")
+    conflicts = list(islice(done.conflicts, LISTED + 1))
+    if conflicts:
+        rows = [(c.code, c.field, c.written, c.current) for c in conflicts[:LISTED]]
+        print_table(("code", "field", "written", "kept"), rows)
+    if len(conflicts) > LISTED:
+        say(f"There are more conflicts than these {LISTED}: --json has all.")
+
+
+def _conflict_objects(conflicts: Iterable[Conflict]) -> Iterable[dict[str, str]]:
+    return ({"code": c.code, "field": c.field, "written": c.written, "current": c.current} for c in conflicts)

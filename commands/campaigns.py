@@ -1,0 +1,234 @@
+"""`tillgate campaign` and `tillgate field`: what an account's batches may name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import click
+
+from commands.opening import account_row, checked_id, opened, writing
+from commands.printing import iso, json_option, print_json, print_table, say
+from importing.account import KINDS
+from importing.batch import CampaignType
+from storage import accounts
+
+TYPES = [kind.value for kind in CampaignType]
+FIELD_TYPES = list(KINDS)
+
+_FIELD = re.compile(r"custom_field_([1-9][0-9]{0,2})")
+
+
+@click.group()
+def campaign() -> None:
+    """Campaigns: what customers are enrolled in.
+
+    \b
+    Example:
+      tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points
+    """
+
+
+@campaign.command()
+@click.argument("account_id", metavar="ACCOUNT")
+@click.argument("campaign_id", metavar="ID")
+@click.option("--name", required=True, help="What people call it.")
+@click.option("--type", "kind", type=click.Choice(TYPES), required=True)
+@click.option("--item", "items", metavar="ID=NAME", multiple=True, help="An item of a buyx campaign; repeat it.")
+@json_option
+def create(account_id: str, campaign_id: str, name: str, kind: str, items: Sequence[str], as_json: bool) -> None:
+    """Make a campaign. Its id is the one that senders name in campaigns_to_include.
+
+    \b
+    Examples:
+      tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points
+      tillgate campaign create greatwidgets coffee --name "Tenth coffee" --type buyx --item 1=Coffee --item 2=Tea
+    """
+    checked_id(campaign_id, "campaign id")
+    if set(campaign_id) & set(",|"):
+        raise click.ClickException("A campaign id has neither commas nor bars: they separate campaigns.")
+    pairs = _items(kind, items)
+    with opened() as core, writing(core) as connection:
+        account = account_row(connection, account_id)["id"]
+        if any(row["campaign_id"] == campaign_id for row in accounts.campaigns(connection, account)):
+            raise click.ClickException(f"The account has a campaign {campaign_id!r} already.")
+        accounts.create_campaign(connection, account, campaign_id, name, kind, pairs)
+        accounts.note(connection, account, "cli", "campaign create", campaign_id)
+    if as_json:
+        print_json({"id": campaign_id, "name": name, "type": kind, "active": True, "items": _item_objects(pairs)})
+    else:
+        say(f"The campaign {campaign_id} was made.")
+
+
+@campaign.command(name="list")
+@click.argument("account_id", metavar="ACCOUNT")
+@json_option
+def list_campaigns(account_id: str, as_json: bool) -> None:
+    """List the campaigns of an account.
+
+    \b
+    Example:
+      tillgate campaign list greatwidgets
+    """
+    with opened() as core, core.database.reading() as connection:
+        account = account_row(connection, account_id)["id"]
+        found = accounts.campaigns(connection, account)
+        items = accounts.campaign_items(connection, account)
+    rows = [
+        {
+            "id": row["campaign_id"],
+            **{name: row[name] for name in ("name", "type", "active")},
+            "items": _item_objects([(i["item_id"], i["name"]) for i in items if i["campaign_id"] == row["id"]]),
+            "created_at": iso(row["created_at"]),
+        }
+        for row in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    lines = [
+        (*(row[n] for n in ("id", "name", "type", "active")), _listed(row["items"]), row["created_at"]) for row in rows
+    ]
+    print_table(("id", "name", "type", "active", "items", "created"), lines, "The account has no campaign yet.")
+
+
+@campaign.command()
+@click.argument("account_id", metavar="ACCOUNT")
+@click.argument("campaign_id", metavar="ID")
+def deactivate(account_id: str, campaign_id: str) -> None:
+    """Let no batch include the campaign any more. Enrolments and balances stay.
+
+    \b
+    Example:
+      tillgate campaign deactivate greatwidgets 898989889
+    """
+    with opened() as core, writing(core) as connection:
+        account = account_row(connection, account_id)["id"]
+        if all(row["campaign_id"] != campaign_id for row in accounts.campaigns(connection, account)):
+            raise click.ClickException(f"The account has no campaign {campaign_id!r}.")
+        accounts.deactivate_campaign(connection, account, campaign_id)
+        accounts.note(connection, account, "cli", "campaign deactivate", campaign_id)
+    say(f"The campaign {campaign_id} is deactivated.")
+
+
+@click.group()
+def field() -> None:
+    """Custom fields, beside the standard ones.
+
+    \b
+    Example:
+      tillgate field create greatwidgets custom_field_2 --label "Shoe size"
+    """
+
+
+@field.command(name="create")
+@click.argument("account_id", metavar="ACCOUNT")
+@click.argument("name", metavar="custom_field_N")
+@click.option("--label", required=True, help="What people call it.")
+@click.option("--type", "kind", type=click.Choice(FIELD_TYPES, case_sensitive=False), default="Text", show_default=True)
+@click.option("--choice", "choices", multiple=True, help="A choice of a Pick or List field; repeat it.")
+@click.option("--unique", is_flag=True, help="No two customers may have the same value.")
+@click.option("--searchable", is_flag=True, help="The console's search looks into it.")
+@json_option
+def create_field(
+    account_id: str,
+    name: str,
+    label: str,
+    kind: str,
+    choices: Sequence[str],
+    unique: bool,
+    searchable: bool,
+    as_json: bool,
+) -> None:
+    """Define a custom field; N is from 1 to 999. Pick is one of its choices, List several of them.
+
+    \b
+    Examples:
+      tillgate field create greatwidgets custom_field_1 --label "Member since" --type Date
+      tillgate field create greatwidgets custom_field_2 --label Size --type Pick --choice S --choice M --choice L
+    """
+    match = _FIELD.fullmatch(name)
+    if match is None:
+        raise click.ClickException(f"Invalid custom field {name!r}: use custom_field_1 to custom_field_999.")
+    number = int(match.group(1))
+    choices = _choices(kind, choices)
+    with opened() as core, writing(core) as connection:
+        account = account_row(connection, account_id)["id"]
+        if any(row["number"] == number for row in accounts.custom_fields(connection, account)):
+            raise click.ClickException(f"The account has a {name} already.")
+        values: dict[str, object] = {"label": label, "type": kind, "choices": choices, "searchable": searchable}
+        accounts.create_custom_field(connection, account, number, is_unique=unique, **values)
+        accounts.note(connection, account, "cli", "field create", name)
+    if as_json:
+        shown: dict[str, object] = {"name": name, **values, "unique": unique}
+        print_json(shown)
+    else:
+        say(f"The field {name} was defined.")
+
+
+@field.command(name="list")
+@click.argument("account_id", metavar="ACCOUNT")
+@json_option
+def list_fields(account_id: str, as_json: bool) -> None:
+    """List the custom fields of an account.
+
+    \b
+    Example:
+      tillgate field list greatwidgets
+    """
+    with opened() as core, core.database.reading() as connection:
+        found = accounts.custom_fields(connection, account_row(connection, account_id)["id"])
+    rows: list[dict[str, object]] = [
+        {
+            "name": f"custom_field_{row['number']}",
+            **{name: row[name] for name in ("label", "type", "choices")},
+            "unique": row["is_unique"],
+            "searchable": row["searchable"],
+            "created_at": iso(row["created_at"]),
+        }
+        for row in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    lines = [tuple(", ".join(v) if isinstance(v, list) else v for v in row.values()) for row in rows]
+    columns = ("name", "label", "type", "choices", "unique", "searchable", "created")
+    print_table(columns, lines, "The account has no custom field yet.")
+
+
+def _items(kind: str, given: Sequence[str]) -> list[tuple[str, str]]:
+    if bool(given) != (kind == CampaignType.BUYX):
+        raise click.ClickException("A buyx campaign has items (--item ID=NAME); no other has.")
+    pairs = []
+    for text in given:
+        item_id, _, name = (part.strip() for part in text.partition("="))
+        if not item_id or not name:
+            raise click.ClickException(f"Invalid item {text!r}: use ID=NAME.")
+        pairs.append((checked_id(item_id, "item id"), checked_id(name, "item name")))
+    for column in (0, 1):
+        if len({pair[column].casefold() for pair in pairs}) < len(pairs):
+            raise click.ClickException("Two items have the same id or name.")
+    return pairs
+
+
+def _item_objects(pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"id": item_id, "name": name} for item_id, name in pairs]
+
+
+def _listed(items: object) -> str:
+    assert isinstance(items, list)
+    return ", ".join(f"{item['id']}={item['name']}" for item in items)
+
+
+def _choices(kind: str, given: Sequence[str]) -> list[str]:
+    choices = [choice.strip() for choice in given]
+    if bool(choices) != (kind in ("Pick", "List")):
+        raise click.ClickException("A Pick or List field has choices (--choice C); no other has.")
+    for choice in choices:
+        checked_id(choice, "choice")
+        # In a row, a comma separates the values of a List, and quotes hold them together.
+        if set(choice) & set(',"'):
+            raise click.ClickException(f"Invalid choice {choice!r}: choices have neither commas nor quotes.")
+    if len({choice.casefold() for choice in choices}) < len(choices):
+        raise click.ClickException("Two choices are the same in any case.")
+    return choices

@@ -1,0 +1,104 @@
+"""A file to import: its charset, its named columns, and how far it has been read."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from importing import decode
+from importing.batch import Delimited, Header, Source
+from importing.faults import Fault
+from importing.fields import Field
+from legacy_api.charset import Evidence
+from legacy_api.headers import headers
+
+PIECE = 256 * 1024
+WORDS: Mapping[str, str] = {"pipe": "|", "comma": ",", "tab": "\t", "semicolon": ";"}
+
+
+class DataFile(io.FileIO):
+    """A file from byte `start` on, as if it began there. Says after each read how many bytes of it have been read."""
+
+    def __init__(self, path: Path) -> None:
+        self.start = 0
+        self.watch: Callable[[int], None] = lambda _position: None
+        super().__init__(path)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return super().seek(offset + self.start if whence == io.SEEK_SET else offset, whence) - self.start
+
+    def tell(self) -> int:
+        return super().tell() - self.start
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(-1 if size is None else size)
+        self.watch(self.tell())
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self.watch(self.tell())
+        return count
+
+
+@contextmanager
+def on_disk(path: str, folder: Path) -> Iterator[Path]:
+    """The file itself where it can be read twice; else (a pipe, or "-" for standard input) a temporary copy of it."""
+    if path != "-" and Path(path).is_file():
+        yield Path(path)
+        return
+    with tempfile.NamedTemporaryFile(dir=folder) as copy:
+        with click.open_file(path, "rb") as source:
+            while piece := source.read(PIECE):
+                copy.write(piece)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def charset_of(path: Path) -> tuple[str, str]:
+    """The charset's name and codec: UTF-8 where all of the file is valid, else Windows-1252."""
+    evidence = Evidence()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            evidence.take(piece)
+    evidence.end()
+    found = evidence.charset(())
+    return found.name, found.codec
+
+
+def delimiter_of(word: str | None, path: Path) -> str:
+    """The delimiter: a word or the character itself. Without one, a comma, or a tab in a file named .tsv."""
+    if word is None:
+        return "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = WORDS.get(word.lower(), "\t" if word == "\\t" else word)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise click.UsageError("Invalid delimiter: use comma, semicolon, pipe, tab or any one character.")
+    return delimiter
+
+
+def data_in(file: DataFile, codec: str, delimited: Delimited, named: Sequence[str]) -> tuple[Source, list[str]]:
+    """The data of a file and the names of its columns: those given, else those in the first line, which is no data."""
+    source = Source(file, codec, os.fstat(file.fileno()).st_size)
+    if named:
+        return source, list(named)
+    names, file.start = decode.first_row(source, delimited)
+    return Source(file, codec, source.size - file.start), names
+
+
+def named_columns(names: Sequence[str], custom: Mapping[str, Field]) -> tuple[Header, ...]:
+    """The headers that the names mean. Refused in the words of a file: its columns have numbers, not headers."""
+    while names and not names[-1]:
+        names = names[:-1]
+    try:
+        return headers({f"profiles_header_{number}": name for number, name in enumerate(names, 1)}, custom)
+    except Fault as fault:
+        if fault.code == "no_header":
+            raise click.ClickException("The file names no column that is known.") from None
+        raise click.ClickException(fault.message.replace("profiles_header_", "column ")) from None

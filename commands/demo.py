@@ -1,0 +1,225 @@
+"""`tillgate demo`: the vendor's documented batch, word for word, sent over HTTP to a server in a scratch folder."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import click
+from rich.console import Console
+from rich.syntax import Syntax
+
+from commands.opening import opened, writing
+from commands.printing import money, rich_table
+from importing import run
+from importing.account import load
+from importing.batch import Batch, CampaignType, Delimited, Source
+from importing.core import Core
+from legacy_api.headers import headers
+from settings import PREFIX, Settings
+from storage import accounts
+from storage.customers import everyone
+
+ACCOUNT = "greatwidgets"
+USER = "john1970"
+KEY = "1959caadac9b13dcb3"
+CAMPAIGNS = ("898989889", "13234545", "34534554")
+# One of the three customers of the documented batch is known already, with an older phone number.
+KNOWN = b"33445566|33445566|larry|smith|1980-02-05|555-0100\n"
+COLUMNS = ("code", "card_number", "first_name", "last_name", "custom_date", "phone")
+
+# The vendor's example PHP request, as it stands on the page (and as PHP's http_build_query would send it).
+DOCUMENTED: Mapping[str, str] = {
+    "API": "1.5",
+    "user_id": USER,
+    "user_api_key": KEY,
+    "account_id": ACCOUNT,
+    "type": "customers_batch",
+    "delimiter": "pipe",
+    "overwrite_duplicates": "update",
+    "card_number_generate": "10",
+    "campaigns_to_include": "898989889|,|13234545|,|34534554",
+    "profiles_header_1": "code",
+    "profiles_header_2": "card_number",
+    "profiles_header_3": "first_name",
+    "profiles_header_4": "last_name",
+    "profiles_header_5": "custome_date",
+    "profiles_header_6": "phone",
+    "Profiles_Data": (
+        "\n"
+        "11223344|11223344|jane|doe|1970-07-14|555-5555\n"
+        "22334455|22334455|jim|mcdoe|1966-07-28|555-5556\n"
+        "33445566|33445566|larry|smith|1980-02-05|555-5557\n"
+    ),
+}
+EXPECTED = ("<new>2</new>", "<updated>1</updated>")
+
+WIDTH = 110
+PATIENCE = 30.0
+PR_SET_PDEATHSIG = 1
+
+
+@click.command()
+@click.option("--exit", "leave", is_flag=True, help="Stop at the end instead of staying up.")
+def demo(leave: bool) -> None:
+    """Show everything at once, over HTTP, in a scratch folder.
+
+    The documented batch is previewed, sent and undone; its replies and its customers are shown. Works in a scratch folder, which is removed at the end, on a free port of this machine.
+
+    \b
+    Examples:
+      tillgate demo
+      tillgate demo --exit
+    """
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with tempfile.TemporaryDirectory(prefix="tillgate-demo-") as scratch:
+        settings = Settings(data_dir=Path(scratch), database_url=f"sqlite:///{scratch}/tillgate.db", secret=None)
+        with opened(settings) as core:
+            _furnish(core)
+            with _server(Path(scratch)) as url:
+                _Show(console, core, f"{url}/api.php").run()
+                if not leave:
+                    _stay(console, url, scratch)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _furnish(core: Core) -> None:
+    with writing(core) as connection:
+        account = accounts.create_account(connection, ACCOUNT, "Great Widgets Inc.")
+        accounts.create_user(connection, account, USER, core.digests.api_key(KEY), may_import=True)
+        for campaign_id in CAMPAIGNS:
+            name = f"Points {campaign_id}"
+            accounts.create_campaign(connection, account, campaign_id, name, CampaignType.POINTS.value)
+    named = headers({f"profiles_header_{number}": name for number, name in enumerate(COLUMNS, 1)}, {})
+    source = Source(io.BytesIO(KNOWN), "utf-8", len(KNOWN))
+    campaign = load(core, account).campaigns[CAMPAIGNS[0]]
+    run.run(core, Batch(account, "cli", "cli", named, Delimited("|"), source, campaigns=(campaign,)))
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[str]:
+    """`tillgate serve` on a free port in a process of its own; gives its URL once it is ready."""
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    surroundings |= {f"{PREFIX}DATA_DIR": str(folder), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", "from cli import main; main()", "serve", "--port", "0"],
+        # No .env or tillgate.toml of the caller's folder, and no Ctrl-C of the caller's terminal.
+        cwd=folder,
+        env=surroundings,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if "http" not in line:
+            raise click.ClickException("The server did not start.")
+        yield line[line.index("http") :].strip()
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _stay(console: Console, url: str, scratch: str) -> None:
+    console.print(f"\nThe server stays up, with its data in {scratch} until then. Press Ctrl-C to stop it.")
+    console.print(f"  {url}/         the legacy protocol 1.5, by POST or GET\n  {url}/api.php  the same")
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    text: str
+    headers: Message
+
+
+@dataclass(slots=True)
+class _Show:
+    """The acts of the demo, one after another. `url` is the protocol's."""
+
+    console: Console
+    core: Core
+    url: str
+
+    def run(self) -> None:
+        self._customers("The customers before")
+        self._request()
+        once = {"Idempotency-Key": "demo-1"}
+        self._title("A preview first: with dry_run=yes and output=JSON nothing is written")
+        self._reply(self._post({**DOCUMENTED, "output": "JSON", "dry_run": "yes"}), "json")
+        self._title("The documented batch itself: its reply, in XML")
+        reply = self._post(DOCUMENTED, once)
+        self._reply(reply, "xml")
+        self._title("Sent once more with its idempotency key, as JSON: the stored reply, nothing is imported twice")
+        self._reply(self._post({**DOCUMENTED, "output": "JSON"}, once), "json")
+        self._customers("The customers after")
+        batch = reply.headers.get("X-Batch-Id", "")
+        self._title(f"The undo of batch {batch}, with type=customers_batch_undo")
+        credentials = {name: DOCUMENTED[name] for name in ("API", "user_id", "user_api_key", "account_id")}
+        self._reply(self._post({**credentials, "type": "customers_batch_undo", "batch_id": batch}), "xml")
+        self._customers("The customers once more, as they were before")
+        if any(expected not in reply.text for expected in EXPECTED):
+            raise click.ClickException("The documented batch did not give the documented reply.")
+
+    def _post(self, fields: Mapping[str, str], sent: Mapping[str, str] | None = None) -> _Reply:
+        request = Request(self.url, urlencode(fields).encode(), dict(sent or {}))  # noqa: S310 - our own server's
+        with urlopen(request, timeout=PATIENCE) as response:  # noqa: S310
+            return _Reply(response.read().decode(), response.headers)
+
+    def _title(self, text: str) -> None:
+        self.console.print(f"\n[bold cyan]{text}[/]" if self.console.is_terminal else f"\n== {text}")
+
+    def _request(self) -> None:
+        self._title(f"The documented request: POST {self.url}")
+        for name, value in DOCUMENTED.items():
+            lines = value.replace("\n", "\n" + " " * 25)
+            self.console.print(f"  {name:<20} = {lines.rstrip()}", markup=False, soft_wrap=True)
+
+    def _reply(self, reply: _Reply, language: str) -> None:
+        if self.console.is_terminal:
+            self.console.print(Syntax(reply.text.rstrip(), language, background_color="default"))
+        else:
+            self.console.print(reply.text.rstrip(), markup=False, soft_wrap=True)
+
+    def _customers(self, title: str) -> None:
+        self._title(title)
+        with self.core.database.reading() as connection:
+            account = accounts.find_account(connection, ACCOUNT)
+            assert account is not None
+            found = list(everyone(connection, account["id"]))
+        rows = [[*(customer.row[name] or "" for name in COLUMNS), _balances(customer.balances)] for customer in found]
+        self.console.print(rich_table((*COLUMNS, "enrolled in"), rows))
+
+
+def _balances(balances: Mapping[str, int]) -> str:
+    return ", ".join(f"{campaign} ({money(balance)})" for campaign, balance in balances.items())

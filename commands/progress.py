@@ -1,0 +1,53 @@
+"""How far long work has come: a bar on a terminal, a line now and then elsewhere. On standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from commands.printing import say
+
+# Without a terminal, only what takes a while is worth more than a first line.
+QUARTERS_FROM = 4_000_000
+
+
+@contextmanager
+def reading(what: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Shows the reading of `size` bytes, told by calls with the position, and then that they are being written."""
+    if sys.stderr.isatty():
+        with _bar(what, size) as told:
+            yield told
+    else:
+        say(what)
+        yield _lines(size)
+
+
+@contextmanager
+def _bar(what: str, size: int) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=max(size, 1))
+
+        def told(position: int) -> None:
+            if position < size:
+                progress.update(task, completed=position)
+            else:
+                progress.update(task, completed=size, total=None, description="Writing")
+
+        yield told
+
+
+def _lines(size: int) -> Callable[[int], None]:
+    quarter = 0
+
+    def told(position: int) -> None:
+        nonlocal quarter
+        if size >= QUARTERS_FROM and position * 4 // size > quarter:
+            quarter = position * 4 // size
+            say(f"{quarter * 25} % read" if quarter < 4 else "All rows are read; writing.")
+
+    return told

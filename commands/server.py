@@ -1,0 +1,104 @@
+"""`tillgate serve` and `tillgate migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import storage
+from commands.opening import opened
+from commands.printing import json_option, print_json, say
+from settings import load_settings
+from storage.engine import Database
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 is any free one.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="How many processes.")
+def serve(host: str, port: int, workers: int) -> None:
+    """Serve the protocols over HTTP until SIGTERM.
+
+    SIGTERM lets what is under way finish. An SQLite database is migrated first. When the server is ready, it prints one line with its URL.
+
+    \b
+    Example:
+      tillgate serve --host 0.0.0.0 --port 8080 --workers 4
+    """
+    import serving
+    from app import create_app
+
+    settings = load_settings()
+    with serving.listen(host, port) as listener:
+        # Opened once before the processes part: the database is brought up, the secret made, and errors are told here.
+        with opened(settings):
+            pass
+        url = serving.url_of(listener)
+        serving.serve(
+            serving.Plan(
+                load=lambda: create_app(settings),
+                listener=listener,
+                announce=lambda: click.echo(f"Tillgate is ready at {url}"),
+                workers=workers,
+                http_status=settings.legacy_status == "http",
+                log_format=settings.log_format,
+            )
+        )
+
+
+@click.command()
+@click.option(
+    "--to", "revision", metavar="REVISION", help="Bring it to this revision instead: up, or down (base: empty)."
+)
+@json_option
+def migrate(revision: str | None, as_json: bool) -> None:
+    """Bring the database up to this release, or to a revision.
+
+    \b
+    Example:
+      tillgate migrate
+    """
+    from storage import migrate as migrations
+
+    settings = load_settings()
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(settings.database_url, settings.data_dir)
+    try:
+        before = migrations.current(database)
+        if revision is None:
+            migrations.upgrade(database)
+        else:
+            _move(database, revision)
+        after = migrations.current(database)
+    finally:
+        database.dispose()
+    if as_json:
+        print_json({"before": before or "", "after": after or "", "head": migrations.head()})
+    else:
+        say(f"The database is at revision {after or 'base'}{'; nothing was to do' if after == before else ''}.")
+
+
+def _move(database: Database, revision: str) -> None:
+    from alembic.util.exc import CommandError
+
+    from storage import migrate as migrations
+
+    try:
+        if _is_older(revision, migrations.current(database)):
+            migrations.downgrade(database, revision)
+        else:
+            migrations.upgrade(database, revision)
+    except CommandError as error:
+        raise click.ClickException(f"Cannot migrate to {revision!r}: {error}.") from None
+
+
+def _is_older(revision: str, current: str | None) -> bool:
+    from alembic.script import ScriptDirectory
+
+    if revision == "base" or revision.startswith("-"):
+        return True
+    script = ScriptDirectory(str(Path(storage.__file__).parent / "migrations"))
+    target = script.get_revision(revision)
+    before = {step.revision for step in script.iterate_revisions(current, "base")} - {current} if current else set()
+    return target is not None and target.revision in before

@@ -1,0 +1,197 @@
+"""A connection as `tillgate serve` reads it: against the clock, generously, and with the body as it arrives."""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+import socket
+import time
+from typing import Any
+
+from gunicorn import util
+from gunicorn.http.body import ChunkedReader, LengthReader
+from gunicorn.http.errors import LimitRequestLine, NoMoreData, ParseException
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import TConn
+
+REQUEST_LINE = 1024 * 1024
+HEADERS = 256 * 1024
+HEADER = 64 * 1024
+HEADER_COUNT = 500
+
+HEAD_SECONDS = 30.0
+STALL_SECONDS = 60.0
+# A body must come at this pace on the whole, besides what a slow start is granted.
+SLOWEST_BODY = 200
+BODY_GRACE = 120.0
+LINGER_SECONDS = 30.0
+LINGER_IDLE = 2.0
+
+# With underscores, as the protocol's clients send it. All other names with underscores are dropped: two names that a
+# proxy sees as different would be one to the application.
+UNDERSCORED = frozenset({"API_ACCESS_KEY"})
+
+_UNENCODED = re.compile(rb"[^\x21-\x7e]")
+
+
+class Connection(TConn):  # type: ignore[misc]
+    """A client's connection, from its first request to its last."""
+
+    parser: Any
+
+    def init(self) -> None:
+        self.initialized = True
+        if self.parser is None:
+            self.parser = _Parser(self.cfg, self.sock, self.client)
+        self.parser.unreader.expect_head()
+
+    def linger(self) -> None:
+        """Say that nothing more comes, and let the sender finish: cut off meanwhile, it would never read the reply."""
+        deadline = time.monotonic() + LINGER_SECONDS
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            self.sock.settimeout(LINGER_IDLE)
+            while time.monotonic() < deadline and self.sock.recv(256 * 1024):
+                pass
+        except OSError:
+            return
+
+    def close(self, graceful: bool = False) -> None:  # noqa: ARG002 - the thread has lingered; the loop must not wait
+        util.close(self.sock)
+
+
+class _Unreader(SocketUnreader):  # type: ignore[misc]
+    """Reads from the socket, against the clock."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock, max_chunk=64 * 1024)
+        self._deadline = 0.0
+        self._began = 0.0
+        self._head = True
+        self._received = 0
+
+    def expect_head(self) -> None:
+        self._head = True
+        self._deadline = time.monotonic() + HEAD_SECONDS
+
+    def expect_body(self) -> None:
+        self._head = False
+        self._received = 0
+        self._began = time.monotonic()
+        self.sock.settimeout(STALL_SECONDS)
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        now = time.monotonic()
+        deadline = self._deadline if self._head else self._began + BODY_GRACE + self._received / SLOWEST_BODY
+        if now >= deadline:
+            raise NoMoreData
+        try:
+            if self._head:
+                self.sock.settimeout(deadline - now)
+            data: bytes = super().chunk(size_hint)
+        except TimeoutError:
+            raise NoMoreData from None
+        self._received += len(data)
+        return data
+
+
+class _Body(io.RawIOBase):
+    """The body as it arrives: a read gives what is there, so that whoever is refused early hears of it early.
+
+    Raises OSError where the sender stalls, leaves or breaks the framing, after all that came before was given.
+    """
+
+    def __init__(self, reader: Any, unreader: _Unreader) -> None:
+        self._unreader = unreader
+        self._left = reader.length if isinstance(reader, LengthReader) else 0
+        self._chunks = reader.parser if isinstance(reader, ChunkedReader) else iter(())
+        self._held = b""
+        # Read by gunicorn: where the next request begins is unknown then.
+        self.failed = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._held:
+            try:
+                self._held = self._sized(len(buffer)) if self._left else next(self._chunks, b"")
+            except (ParseException, OSError) as error:
+                self.failed = True
+                raise ConnectionResetError(errno.ECONNRESET, "the body ended early or cannot be read") from error
+        data, self._held = self._held[: len(buffer)], self._held[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _sized(self, wanted: int) -> bytes:
+        limit = min(wanted, self._left)
+        data: bytes = self._unreader.read(None, read_ahead=limit)
+        if not data:
+            raise NoMoreData
+        if len(data) > limit:
+            self._unreader.unread(data[limit:])
+            data = data[:limit]
+        self._left -= len(data)
+        return data
+
+
+class _Parser(RequestParser):  # type: ignore[misc]
+    def __init__(self, cfg: Any, source: socket.socket, source_addr: object) -> None:
+        super().__init__(cfg, source, source_addr)
+        self.unreader = _Unreader(source)
+        self.mesg_class = _Request
+
+
+class _Request(Request):  # type: ignore[misc]
+    body: Any
+
+    def parse(self, unreader: _Unreader) -> bytes:
+        # The constructor has just cut the limit of the line down to 8 kB.
+        self.limit_request_line = REQUEST_LINE
+        self.max_buffer_headers = HEADERS
+        try:
+            rest: bytes = super().parse(unreader)
+        except ParseException as error:
+            error.request = self
+            raise
+        unreader.expect_body()
+        return rest
+
+    def set_body_reader(self) -> None:
+        try:
+            super().set_body_reader()
+        except ParseException as error:
+            error.request = self
+            raise
+        self.body = _Body(self.body.reader, self.unreader)
+
+    def read_line(self, unreader: _Unreader, buf: bytearray, limit: int = 0) -> tuple[bytes, bytearray]:
+        line: tuple[bytes, bytearray]
+        try:
+            line = super().read_line(unreader, buf, limit)
+        except LimitRequestLine:
+            self._remember(bytes(buf))
+            raise
+        return line
+
+    def parse_request_line(self, line_bytes: bytes) -> None:
+        """Read generously: what should have been percent-encoded in the address is encoded here."""
+        self._remember(line_bytes)
+        method, _, rest = line_bytes.partition(b" ")
+        target, _, version = rest.rpartition(b" ")
+        target = _UNENCODED.sub(lambda match: b"%%%02X" % match.group()[0], target)
+        super().parse_request_line(b" ".join((method, target, version)))
+
+    def _remember(self, line: bytes) -> None:
+        self.query = line.partition(b"?")[2].decode("latin-1")
+
+    def _apply_header_policy(self, name: str, value: str, *args: Any, **options: Any) -> tuple[str, str] | None:
+        if "_" in name:
+            if name not in UNDERSCORED:
+                return None
+            name = name.replace("_", "-")
+        kept: tuple[str, str] | None = super()._apply_header_policy(name, value, *args, **options)
+        return kept

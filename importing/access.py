@@ -1,0 +1,57 @@
+"""Credentials to an account and rights. Every refusal is the same, so that nothing can be enumerated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from importing.core import Core
+from importing.faults import Fault
+from importing.lockout import Lockout
+from storage import accounts
+from storage.engine import now
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who is asking. `account` is the store's number, `account_id` what the protocols call it."""
+
+    account: int
+    account_id: str
+    user_id: str
+    may_import: bool
+
+
+def authenticate(core: Core, user_id: str, key: str, account: str, address: str) -> Access:
+    """The access that the credentials give, from an address. Raises bad_credentials, for whatever cause.
+
+    After 20 failures of a user from an address within 10 minutes, or 200 of an address, it is refused without a look
+    for a minute, then two, up to 15. While locked out, the same refusal (PROTOCOL-1.5.md, 1).
+    """
+    lockout = _lockout(core.database.data_dir)
+    moment = now()
+    locked = lockout.locked(user_id, address, moment)
+    with core.database.reading() as connection:
+        user = accounts.find_user(connection, user_id) if _storable(user_id) else None
+    digest, old_digest = (user["key_digest"], user["old_key_digest"]) if user else ("", "")
+    # Both are always compared, with nothing where there is no user: the time tells nothing either.
+    right = core.digests.same_key(key, digest)
+    right_before = core.digests.same_key(key, old_digest)
+    if not locked and user is not None and (right or (right_before and user["old_key_until"] > moment)):
+        access = Access(user["account_id"], user["account_name_id"], user["user_id"], user["may_import"])
+        if access.account_id == account and not user["disabled"]:
+            return access
+    if not locked:
+        lockout.failed(user_id, address, moment)
+    raise Fault("bad_credentials")
+
+
+def _storable(text: str) -> bool:
+    # What no user can be called, the databases refuse in their own words: NUL and lone surrogates.
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@lru_cache(maxsize=8)
+def _lockout(data_dir: Path) -> Lockout:
+    return Lockout(data_dir / "lockout.db")

@@ -1,0 +1,61 @@
+"""What `auto_add` adds: amounts in hundredths, as people and terminals write them. Source: PROTOCOL-1.5.md, 4."""
+
+from __future__ import annotations
+
+import re
+
+from importing.batch import Campaign, CampaignType
+from importing.judging import Wrong
+
+WHOLE_DIGITS = 7  # below 10,000,000
+ONE = 100
+
+# `1,000` has three digits after the comma and is refused: it may mean one or a thousand.
+_NUMBER = re.compile(r"([0-9]+)(?:[.,]([0-9]{1,2}))?|[.,]([0-9]{1,2})")
+
+Addition = tuple[int | None, int | None]
+NOTHING: Addition = (None, None)
+
+
+def hundredths(text: str) -> int:
+    """The number in hundredths. Raises Wrong.
+
+    >>> hundredths("9.95"), hundredths("9,5"), hundredths(".75")
+    (995, 950, 75)
+    """
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise Wrong("bad_amount")
+    whole, decimals, only_decimals = match.groups()
+    whole = (whole or "").lstrip("0")
+    if len(whole) > WHOLE_DIGITS:
+        raise Wrong("bad_amount")
+    return int(whole or "0") * ONE + int((decimals or only_decimals or "").ljust(2, "0"))
+
+
+def addition(text: str, campaign: Campaign | None) -> Addition:
+    """What a value of `auto_add` adds to the campaign: hundredths and, of a buyx one, the item's number. Raises Wrong.
+
+    `0` and blank add nothing, whatever the type, and even where there is no campaign to add to.
+    """
+    if text in ("", "0"):
+        return NOTHING
+    if campaign is not None and campaign.type is CampaignType.BUYX:
+        return _item(text, campaign)
+    number = hundredths(text)
+    if not number:
+        return NOTHING
+    if campaign is None:
+        raise Wrong("no_campaign_to_add_to")
+    if campaign.type is CampaignType.EVENTS and number % ONE:
+        raise Wrong("bad_visits")
+    return number, None
+
+
+def _item(text: str, campaign: Campaign) -> Addition:
+    item = campaign.items.get(text.casefold())
+    if item is not None:
+        return ONE, item
+    if text.strip("0") in (".", ",", "") and _NUMBER.fullmatch(text):
+        return NOTHING  # `0.00`, as some terminals write that there is nothing to add
+    raise Wrong("bad_item")

@@ -1,0 +1,162 @@
+"""What a batch is: frozen values. Policies are values on `Batch`, never names of faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import BinaryIO
+
+from importing.faults import Problem
+from importing.fields import Field
+
+
+class Mode(StrEnum):
+    """What happens to a customer that a row matches: which columns are written."""
+
+    REPLACE = "yes"
+    UPDATE = "update"
+    IGNORE = "ignore"
+
+
+class OnError(StrEnum):
+    """What a bad row does to the batch: nothing at all is imported, or the good rows are."""
+
+    REJECT = "reject"
+    SKIP = "skip"
+
+
+class CampaignType(StrEnum):
+    POINTS = "points"
+    GIFTCARD = "giftcard"
+    EVENTS = "events"
+    EARNED = "earned"
+    BUYX = "buyx"
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign. `id` is the store's number, `campaign_id` what the protocols call it.
+
+    `items` (buyx only): an item's name or id, case-folded, to its number.
+    """
+
+    id: int
+    campaign_id: str
+    name: str
+    type: CampaignType
+    items: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delimited:
+    """How text is cut into rows and columns.
+
+    `quotes`: a value may be quoted as RFC 4180 says. `multiline`: a quoted value may span lines (files);
+    the legacy protocol never lets it, so that a stray quote spoils one row only.
+    """
+
+    delimiter: str
+    quotes: bool = False
+    multiline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The data of a batch: a seekable binary file positioned anywhere, its charset (a Python codec name) and size in bytes."""
+
+    file: BinaryIO
+    charset: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One named column of the data: `position` is the number that it was sent with, from 1. A None field is an unused column."""
+
+    position: int
+    field: Field | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One import: what to do with which data, for whom.
+
+    `account` is the store's number of the account. `headers` are in growing position; where the positions have gaps,
+    the widest row decides what the gaps mean (PROTOCOL-1.5.md, 3). `request_key` is the sender's idempotency key,
+    `request_digest` says what "the same request" is (32 bytes, empty where nobody asks). `charset` is the data's, as people call it.
+    """
+
+    account: int
+    user: str
+    face: str
+    headers: tuple[Header, ...]
+    delimited: Delimited
+    source: Source
+    mode: Mode = Mode.IGNORE
+    on_error: OnError = OnError.REJECT
+    keep_undo: bool = True
+    card_digits: int | None = None
+    campaigns: tuple[Campaign, ...] = ()
+    request_key: str | None = None
+    request_digest: bytes = b""
+    charset: str = "UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a sender learns of a row that came without a code, or that got a card made."""
+
+    row: int
+    code: str
+    card_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows: `updated` counts every matched row that was processed; `unchanged` are those of them that changed nothing."""
+
+    new: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    ignored: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch did, or in a preview would do. `made`, `problems` and `warnings` are re-iterable and may be long.
+
+    `batch_id` is "" in a preview. `replayed`: this is the stored outcome of an earlier request, nothing was imported now.
+    """
+
+    batch_id: str
+    counts: Counts
+    made: Iterable[Made]
+    problems: Iterable[Problem]
+    warnings: Iterable[Problem]
+    charset: str
+    seconds: float
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A value that an undo left as it is. Secrets are named, `written` and `current` are "" for them."""
+
+    code: str
+    field: str
+    written: str
+    current: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What an undo did, or in a preview would do (`batch_id` is "" then). The counts are customers."""
+
+    batch_id: str
+    undoes: str
+    restored: int
+    removed: int
+    kept: int
+    conflicts: Iterable[Conflict]

@@ -1,0 +1,146 @@
+"""Columns of values, many rows at once: which of them need a closer look, and what is stored for them.
+
+One `Column` for each field of a batch. `doubtful` may name a value too many but never one too few; what it names goes
+to `problem` and `warning`, one by one, and what has a problem never comes to `stored`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from importing.amounts import Addition, addition
+from importing.batch import Campaign
+from importing.fields import Field, Kind
+from importing.judging import PLAUSIBLE, Judge, Wrong, judge_of, odd
+
+REMEMBERED = 50_000  # judged values, of all columns together
+
+
+class Secrets(Protocol):
+    """What keeps passwords and PINs: the salted, keyed digest of one."""
+
+    def customer_secret(self, value: str) -> str: ...
+
+
+class Column(Protocol):
+    """How the values of one field are checked and stored."""
+
+    def doubtful(self, values: Sequence[str]) -> Iterable[int]:
+        """Indices of the values that may deserve a problem or a warning."""
+
+    def problem(self, value: str) -> str:
+        """The code of the value's problem, or ""."""
+
+    def warning(self, value: str) -> str:
+        """The code of the value's warning, or ""."""
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        """What is stored for each."""
+
+
+class Text:
+    """Any text, stored as given."""
+
+    def doubtful(self, values: Sequence[str]) -> Iterable[int]:  # noqa: ARG002 - nothing is
+        return ()
+
+    def problem(self, value: str) -> str:  # noqa: ARG002
+        return ""
+
+    def warning(self, value: str) -> str:  # noqa: ARG002
+        return ""
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        return values
+
+
+class Key(Text):
+    """A code or card number: blank counts as not given. Source: PROTOCOL-1.5.md, 5."""
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        return [value or None for value in values] if "" in values else values
+
+
+class Secret(Text):
+    """A password or PIN: only its digest is stored."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._digest = secrets.customer_secret
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        return [self._digest(value) if value else "" for value in values]
+
+
+class Plausible(Text):
+    """An e-mail address or phone number: stored as given, an odd one is a warning."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._plausible = PLAUSIBLE[kind].fullmatch
+
+    def doubtful(self, values: Sequence[str]) -> Iterable[int]:
+        # `all` lets go of each match at once; a list of them costs four times as much.
+        if all(map(self._plausible, values)):
+            return ()
+        return [index for index, value in enumerate(values) if not self._plausible(value)]
+
+    def warning(self, value: str) -> str:
+        return odd(self._kind, value)
+
+
+class Judged(Text):
+    """Values that are judged one by one, each distinct one once: rows repeat their dates, choices and amounts."""
+
+    def __init__(self, judge: Judge, remembered: int) -> None:
+        self._judge = judge
+        self._remembered = remembered
+        self._known: dict[str, object] = {}
+
+    def doubtful(self, values: Sequence[str]) -> Iterable[int]:
+        new = set(values).difference(self._known)
+        if len(self._known) + len(new) > self._remembered:
+            self._known.clear()
+            new = set(values)
+        wrong = set()
+        for value in new:
+            try:
+                self._known[value] = self._judge(value)
+            except Wrong:
+                wrong.add(value)
+        return [index for index, value in enumerate(values) if value in wrong] if wrong else ()
+
+    def problem(self, value: str) -> str:
+        try:
+            self._judge(value)
+        except Wrong as wrong:
+            return wrong.code
+        return ""
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        return list(map(self._known.__getitem__, values))
+
+
+def columns(fields: Iterable[Field], campaign: Campaign | None, secrets: Secrets) -> dict[str, Column]:
+    """The columns of a batch by field name. `campaign`: the one that `auto_add` adds to."""
+    judges: dict[str, Judge] = {}
+    found: dict[str, Column] = {}
+    for field in fields:
+        judge = _adding_to(campaign) if field.kind is Kind.AMOUNT else judge_of(field)
+        if judge is not None:
+            judges[field.name] = judge
+        elif field.kind is Kind.KEY:
+            found[field.name] = Key()
+        elif field.kind is Kind.SECRET:
+            found[field.name] = Secret(secrets)
+        elif field.kind in PLAUSIBLE:
+            found[field.name] = Plausible(field.kind)
+        else:
+            found[field.name] = Text()
+    for name, judge in judges.items():
+        found[name] = Judged(judge, REMEMBERED // len(judges))
+    return found
+
+
+def _adding_to(campaign: Campaign | None) -> Callable[[str], Addition]:
+    return lambda text: addition(text, campaign)

@@ -1,0 +1,101 @@
+"""THE field catalogue: every field's name, limit, type and destination. Headers, checks, columns and docs come from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a value of the field must look like."""
+
+    KEY = "key"
+    TEXT = "text"
+    DATE = "date"
+    DATE_TIME = "date_time"
+    PICK = "pick"
+    LIST = "list"
+    EMAIL = "email"
+    PHONE = "phone"
+    USERNAME = "username"
+    SECRET = "secret"
+    AMOUNT = "amount"
+
+
+class Into(StrEnum):
+    """Where a value is kept."""
+
+    COLUMN = "column"
+    CUSTOM = "custom_fields"
+    ATTRIBUTE = "attributes"
+    DIGEST = "digest"
+    LEDGER = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a customer. `column` is the column of `customer` (for DIGEST the digest's), or the key inside JSON."""
+
+    name: str
+    kind: Kind = Kind.TEXT
+    into: Into = Into.COLUMN
+    column: str = ""
+    limit: int = 255
+    note: str = ""
+    label: str = ""
+    choices: tuple[str, ...] = ()
+    unique: bool = False
+
+    @property
+    def target(self) -> str:
+        return self.column or self.name
+
+
+CODE = Field("code", Kind.KEY, note="the sender's own id of the customer; made when none is given")
+CARD_NUMBER = Field("card_number", Kind.KEY, note="unique in the account")
+USERNAME = Field("customer_username", Kind.USERNAME, note="unique in the account, in any case")
+PASSWORD = Field("customer_password", Kind.SECRET, Into.DIGEST, "password_digest", note="kept as a digest only")
+PIN = Field("customer_PIN", Kind.SECRET, Into.DIGEST, "pin_digest", note="kept as a digest only")
+AUTO_ADD = Field("auto_add", Kind.AMOUNT, Into.LEDGER, "amount", note="added to the first campaign of the batch")
+
+STANDARD: tuple[Field, ...] = (
+    CARD_NUMBER,
+    CODE,
+    Field("first_name"),
+    Field("last_name"),
+    Field("email", Kind.EMAIL, note="an odd one is a warning"),
+    Field("phone", Kind.PHONE, note="an odd one is a warning"),
+    Field("custom_date", Kind.DATE, note="YYYY-MM-DD"),
+    Field("street1"),
+    Field("street2"),
+    Field("city"),
+    Field("state"),
+    Field("postal_code"),
+    Field("country"),
+    USERNAME,
+    PASSWORD,
+    PIN,
+    AUTO_ADD,
+)
+
+BY_NAME: Mapping[str, Field] = {field.name.lower(): field for field in STANDARD}
+
+# Other spellings of header names that real clients send. The vendor's own PHP example has `custome_date`.
+ALIASES: Mapping[str, str] = {"custome_date": "custom_date", "custom_field": "custom_field_1"}
+
+# The plain text columns of `customer`: what mode `yes` blanks, besides the user name, secrets and custom fields.
+PROFILE: tuple[str, ...] = tuple(
+    field.name for field in STANDARD if field.into is Into.COLUMN and field.kind not in (Kind.KEY, Kind.USERNAME)
+)
+
+LONG_TEXT = 64_000
+
+
+def custom_field(
+    number: int, label: str, kind: Kind, choices: tuple[str, ...] = (), *, unique: bool = False, searchable: bool = False
+) -> Field:
+    """The field of an account's custom field. A Text one holds 64,000 characters, or 255 where unique or searchable."""
+    long = kind is Kind.TEXT and not (unique or searchable)
+    name = f"custom_field_{number}"
+    return Field(name, kind, Into.CUSTOM, name, LONG_TEXT if long else 255, "", label, choices, unique)

@@ -1,0 +1,70 @@
+"""What is wrong with single rows: all problems and warnings of each, in column order. Source: PROTOCOL-1.5.md, 4."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from importing.columns import Column
+from importing.cutting import Cells, Flaw
+from importing.faults import Problem
+from importing.fields import Field, Kind
+
+KEPT = 255  # characters of an offending value that its problem keeps; messages show fewer
+
+# What XML 1.0 cannot carry. Lone surrogates cannot come out of any of the charsets.
+UNFIT_CHARACTERS = [*(chr(code) for code in range(32) if chr(code) not in "\t\n\r"), "\ufffe", "\uffff"]
+UNFIT = re.compile(f"[{re.escape(''.join(UNFIT_CHARACTERS))}]")
+
+
+class Findings:
+    """The problems and warnings of some rows of a batch whose columns hold `fields`."""
+
+    def __init__(self, fields: Sequence[Field | None], columns: Mapping[str, Column]) -> None:
+        self._fields = fields
+        self._columns = columns
+        self._secret = any(field is not None and field.kind is Kind.SECRET for field in fields)
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+
+    def judge(self, number: int, cells: Cells) -> bool:
+        """Judge one row, value by value; whether it is bad. A cell beyond the columns stands for all extra ones."""
+        width, values = len(self._fields), cells.values
+        extra = len(values) > width and values[width] != ""
+        # A delimiter or quote inside a password moves pieces of it into other columns: then no value is shown.
+        hidden = self._secret and (extra or bool(cells.flaw))
+        problems = []
+        for index, (field, value) in enumerate(zip(self._fields, values, strict=False)):
+            if field is not None and not (cells.flaw and index == len(values) - 1):
+                shown = "" if hidden or field.kind is Kind.SECRET else value[:KEPT]
+                column = self._columns[field.name]
+                if code := _problem(field, value, column):
+                    problems.append(_of_value(number, field, code, shown))
+                elif code := column.warning(value):
+                    self.warnings.append(Problem(number, field.name, code, shown))
+        if extra and cells.flaw is not Flaw.BAD_QUOTES:
+            problems.append(Problem(number, "", "too_many_columns"))
+        if cells.flaw:
+            problems += self._flaw(number, cells, hidden, bool(problems))
+        self.problems += problems
+        return bool(problems)
+
+    def _flaw(self, number: int, cells: Cells, hidden: bool, explained: bool) -> list[Problem]:
+        last, value = len(cells.values) - 1, cells.values[-1]
+        field = self._fields[last] if last < len(self._fields) else None
+        shown = "" if hidden or field is None or field.kind is Kind.SECRET else value[:KEPT]
+        if cells.flaw is Flaw.BAD_QUOTES:
+            return [Problem(number, field.name if field else "", "bad_quotes", shown)]
+        if field is not None and len(value) > field.limit:
+            return [_of_value(number, field, "too_long", shown)]
+        return [] if explained else [Problem(number, "", "line_too_long")]
+
+
+def _problem(field: Field, value: str, column: Column) -> str:
+    if UNFIT.search(value):
+        return "bad_character"
+    return "too_long" if len(value) > field.limit else column.problem(value)
+
+
+def _of_value(number: int, field: Field, code: str, shown: str) -> Problem:
+    return Problem(number, field.name, code, shown, field.limit if code == "too_long" else 0)

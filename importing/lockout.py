@@ -1,0 +1,117 @@
+"""Who failed to log in too often waits. Kept in a small SQLite file of its own, never behind the importers' lock.
+
+Shared by all processes of a machine. What is lost with the file is a lock of at most 15 minutes, so it is not synced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MINUTE = 60_000
+WINDOW = 10 * MINUTE
+PAIR_LIMIT = 20
+ADDRESS_LIMIT = 200
+FIRST_LOCK = MINUTE
+LONGEST_LOCK = 15 * MINUTE
+# So long after a lock's end the next one is short again, and its row goes.
+FORGET = 60 * MINUTE
+
+_log = logging.getLogger("tillgate.lockout")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS failure (
+    who TEXT PRIMARY KEY,         -- a digest of user and address, or of the address alone
+    times TEXT NOT NULL,          -- of the failures within the window, milliseconds, comma-separated
+    locks INTEGER NOT NULL,       -- how many locks in a row
+    locked_until INTEGER NOT NULL,
+    touched INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+
+
+class Lockout:
+    """The failures of (user, address) pairs and of addresses. All times are milliseconds since the epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._guard = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._process = 0
+
+    def __del__(self) -> None:
+        if self._connection is not None and self._process == os.getpid():
+            self._connection.close()
+
+    def locked(self, user: str, address: str, now: int) -> bool:
+        """Whether the user at that address, or the address as a whole, has to wait."""
+        query = "SELECT count(*) FROM failure WHERE who IN (?, ?) AND locked_until > ?"
+        try:
+            with self._open() as connection:
+                found = connection.execute(query, (_who(user, address), _who("", address), now)).fetchone()
+                return bool(found[0])
+        except sqlite3.Error as error:
+            # Better to serve without a lockout than not to serve.
+            _log.warning("the lockout file cannot be read: %s", error)
+            return False
+
+    def failed(self, user: str, address: str, now: int) -> None:
+        """Count a failure of the pair and of the address."""
+        try:
+            with self._open() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    _count(connection, _who(user, address), PAIR_LIMIT, now)
+                    _count(connection, _who("", address), ADDRESS_LIMIT, now)
+                    connection.execute("DELETE FROM failure WHERE touched < ?", (now - FORGET - LONGEST_LOCK,))
+                finally:
+                    connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _log.warning("the lockout file cannot be written: %s", error)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with self._guard:
+            # A connection must not be carried over a fork.
+            if self._connection is None or self._process != os.getpid():
+                self._connection = _connect(self._path)
+                self._process = os.getpid()
+            yield self._connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
+    for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-256"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(_SCHEMA)
+    return connection
+
+
+def _count(connection: sqlite3.Connection, who: str, limit: int, now: int) -> None:
+    row = connection.execute("SELECT times, locks, locked_until FROM failure WHERE who = ?", (who,)).fetchone()
+    times, locks, locked_until = row or ("", 0, 0)
+    if locked_until > now:
+        return
+    recent = [time for time in times.split(",") if time and int(time) > now - WINDOW] + [str(now)]
+    if locked_until + FORGET < now:
+        locks = 0
+    if len(recent) >= limit:
+        locked_until = now + min(FIRST_LOCK * 2 ** min(locks, 10), LONGEST_LOCK)
+        locks += 1
+        recent = []
+    connection.execute(
+        "INSERT OR REPLACE INTO failure (who, times, locks, locked_until, touched) VALUES (?, ?, ?, ?, ?)",
+        (who, ",".join(recent), locks, locked_until, now),
+    )
+
+
+def _who(user: str, address: str) -> str:
+    # A digest: people type keys and passwords into the user's field.
+    text = f"{len(user)}:{user}{address}" if user else f"address:{address}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

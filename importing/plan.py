@@ -1,0 +1,135 @@
+"""From data to a plan: check and stage the rows, match them, settle those that meet each other, fold, draw numbers.
+
+A preview reads the plan and a run applies it, so that one predicts the other exactly.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from importing import fold, numbers, resolve
+from importing.batch import Batch, Counts, Made, Mode
+from importing.faults import Problem
+from importing.secrets import Digests
+from importing.spool import Spool
+from importing.validate import Checked, check
+from storage import folding, fresh, listing, reconcile, staging
+from storage.modes import Shape
+from storage.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The good rows of a batch in the workspace's tables, and what is wrong with the others."""
+
+    shape: Shape
+    rows: int
+    without_code: int
+    without_card: int
+    problems: Spool[Problem]
+    warnings: Spool[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the batch shall do. `made` is the count of new customers; `problems` are all, in row order."""
+
+    counts: Counts
+    made: int
+    problems: Spool[Problem]
+
+
+def stage(work: Workspace, batch: Batch, digests: Digests) -> Staged:
+    """Check the rows and stage the good ones. Holds no lock. Raises Fault("no_data")."""
+    problems: Spool[Problem] = Spool()
+    warnings: Spool[Problem] = Spool()
+    checked: Checked = check(batch, digests, problems, warnings)
+    staging.fill(work, checked.columns, checked.chunks())
+    uniques = tuple(
+        number
+        for (number,) in work.rows(
+            "SELECT number FROM custom_field WHERE account_id = :account AND is_unique ORDER BY number",
+            account=batch.account,
+        )
+    )
+    given = {header.field.name for header in batch.headers if header.field is not None}
+    shape = Shape(
+        frozenset(checked.columns),
+        batch.mode.value,
+        checked.partial,
+        tuple(number for number in uniques if f"custom_field_{number}" in given),
+        uniques,
+        batch.card_digits is not None,
+    )
+    return Staged(shape, checked.rows, checked.without_code, checked.without_card, problems, warnings)
+
+
+def make_plan(work: Workspace, batch: Batch, staged: Staged) -> Plan:
+    """Plan the staged rows against the store as it is now. Raises Fault("cards_exhausted")."""
+    shape, account = staged.shape, batch.account
+    settled = resolve.Settled()
+    if reconcile.match(work, shape, account):
+        settled = resolve.settle(
+            reconcile.claims(work), reconcile.owners(work, shape, account), batch.mode, shape.makes_cards
+        )
+        reconcile.settle(work, settled.hits, settled.follows, settled.bad_rows)
+        reconcile.compare_careful(work, shape, account)
+        fresh.note_rows(work, settled.cards)
+    matched = reconcile.matched_rows(work)
+    made = reconcile.make(work, settled.made)
+    if batch.mode is Mode.IGNORE:
+        reconcile.forget_targets(work)
+        unchanged = 0
+    else:
+        unchanged = reconcile.touch(work, account, tuple(campaign.id for campaign in batch.campaigns))
+        unchanged += _fold(work, batch, shape, settled)
+    if staged.without_code:
+        numbers.make_codes(work, account)
+    if batch.card_digits is not None and (staged.without_card or "card_number" not in shape.columns):
+        numbers.make_cards(work, batch.card_digits, account)
+    return Plan(
+        Counts(
+            new=made,
+            updated=0 if batch.mode is Mode.IGNORE else matched,
+            unchanged=unchanged,
+            ignored=matched if batch.mode is Mode.IGNORE else 0,
+            failed=staged.rows - made - matched,
+        ),
+        made,
+        _merged(staged.problems, settled.problems),
+    )
+
+
+def made_rows(work: Workspace, batch: Batch, staged: Staged, base: int | None) -> Iterator[Made]:
+    """What the sender learns: rows sent without a code, and cards made. `base` None: a preview, nothing made up."""
+    if staged.without_code or batch.card_digits is not None:
+        for row, code, card in listing.made(work, batch.account, base):
+            yield Made(row, code, card or "")
+
+
+def _fold(work: Workspace, batch: Batch, shape: Shape, settled: resolve.Settled) -> int:
+    reconcile.rename(work, settled.stored)
+    if not settled.follows:
+        return 0
+    unchanged = 0
+
+    def rows() -> Iterator[dict[str, object]]:
+        nonlocal unchanged
+        for folded in fold.fold(folding.groups(work, shape, batch.account), batch.mode, settled.renaming):
+            unchanged += folded.unchanged
+            values = {"first_row": folded.first_row, "points": folded.points, "changed": int(folded.changed)}
+            if "username_key" in shape.columns:
+                username = folded.values["customer_username"]
+                values["username_key"] = None if username is None else username.casefold()
+            yield {**folded.values, **values}
+
+    folding.replace(work, shape, rows())
+    return unchanged
+
+
+def _merged(first: Spool[Problem], second: Spool[Problem]) -> Spool[Problem]:
+    if not len(second):
+        return first
+    return Spool(heapq.merge(first, second, key=lambda problem: problem.row))

@@ -1,0 +1,54 @@
+"""The calls: one function a `type`. This is the table of the served ones and of those that are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from importing.faults import Fault
+from legacy_api.calls.batch import customers_batch
+from legacy_api.calls.undo import customers_batch_undo
+from legacy_api.envelope import Asked
+from legacy_api.replies import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What answers a type, and whether the sender needs the right to import for it."""
+
+    answer: Callable[[Asked], Answer]
+    imports: bool
+
+
+SERVED: Mapping[str, Call] = {
+    "customers_batch": Call(customers_batch, imports=True),
+    "customers_batch_undo": Call(customers_batch_undo, imports=True),
+}
+
+NOT_YET = frozenset(
+    (
+        "campaigns_list",
+        "customer_balance",
+        "customer_info",
+        "customers_batch_cancel",
+        "customers_batch_resume",
+        "customers_batch_status",
+        "customers_batches",
+        "generate_card_number",
+        "manage_fields",
+        "validate_customer_password",
+    )
+)
+
+
+def find(fields: Mapping[str, str]) -> Call:
+    """The call that `type` names, in any case. Raises missing_type, type_not_yet or unknown_type."""
+    sent = fields.get("type", "").strip()
+    name = sent.lower()
+    if not name:
+        raise Fault("missing_type")
+    if name in NOT_YET:
+        raise Fault("type_not_yet", value=name)
+    if name not in SERVED:
+        raise Fault("unknown_type", value=sent)
+    return SERVED[name]

@@ -1,0 +1,16 @@
+"""`type=customers_batch_undo`: take a batch back, or only tell what that would do. Source: PROTOCOL-1.5.md, 7."""
+
+from __future__ import annotations
+
+from importing import undo
+from legacy_api import envelope, replies
+from legacy_api.envelope import Asked
+from legacy_api.replies import Answer
+
+
+def customers_batch_undo(asked: Asked) -> Answer:
+    """Undo the batch that `batch_id` names; with `dry_run` only check it."""
+    batch_id = envelope.undo(asked)
+    if asked.says("dry_run"):
+        return replies.undone(undo.preview(asked.core, asked.access.account, batch_id))
+    return replies.undone(undo.undo(asked.core, asked.access.account, batch_id, asked.access.user_id, "legacy"))

@@ -1,0 +1,231 @@
+"""Collects the fields of one request, raw, and spools its data: small fields stay in memory, data never do."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
+
+from importing.batch import Source
+from importing.faults import Fault
+from legacy_api.budget import Loan
+from legacy_api.charset import UTF_8, Charset, Evidence
+from legacy_api.digest import is_known, request_digest
+
+Admit = Callable[[Mapping[str, str]], None]
+
+MAX_FIELDS = 10_000
+MAX_FIELD = 64 * 1024
+MAX_FIELDS_SIZE = 8 * 1024 * 1024
+IN_MEMORY = 256 * 1024
+DISK_FULL_RETRY_AFTER = 60
+
+_DATA = b"profiles_data"
+_UNTRIMMED = b"delimiter"  # may be a tab
+_KEY, _PASSWORD = b"user_api_key", b"user_password"
+_SPELLINGS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ.- ", b"abcdefghijklmnopqrstuvwxyz___")
+_BOM = codecs.BOM_UTF8
+
+
+def canonical(name: bytes) -> bytes:
+    """One spelling for all: lower case, blanks around dropped, `.`, `-` and blank as `_`. Source: PROTOCOL-1.5.md, 1.
+
+    Line breaks around it are dropped too: a form that was written as a text file has them after its `&`s.
+    """
+    return name.strip(b" \t\r\n").translate(_SPELLINGS)
+
+
+class Data:
+    """`profiles_data` on its way into an unlinked temporary file: without a BOM, hashed as it passes."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._file = SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115 - outlives this function
+        self._hash = sha256()
+        self._head: bytes | None = b""  # what may still turn out to be a BOM; None when that is decided
+        self.size = 0
+
+    def write(self, piece: bytes, evidence: Evidence, loan: Loan | None) -> None:
+        if self._head is not None:
+            piece = self._head + piece
+            if len(piece) < len(_BOM) and _BOM.startswith(piece):
+                self._head = piece
+                return
+            self._head = None
+            piece = piece.removeprefix(_BOM)
+        self._pour(piece, evidence, loan)
+
+    def end(self, evidence: Evidence, loan: Loan | None) -> None:
+        if self._head:
+            self._pour(self._head, evidence, loan)
+        self._head = None
+
+    def _pour(self, piece: bytes, evidence: Evidence, loan: Loan | None) -> None:
+        evidence.take(piece)
+        if loan is not None:
+            loan.grow(len(piece))
+        self._hash.update(piece)
+        self.size += len(piece)
+        try:
+            self._file.write(piece)
+        except OSError as error:  # the disk is full: nothing that this sender could mend
+            raise Fault("spool_full", retry_after=DISK_FULL_RETRY_AFTER) from error
+
+    def source(self, charset: Charset) -> Source:
+        self._file.seek(0)
+        return Source(cast(BinaryIO, self._file), charset.codec, self.size)
+
+    def digest(self, charset: Charset) -> bytes:
+        """The SHA-256 of the text as UTF-8. Only another charset has to be read once more for that."""
+        if charset is UTF_8:
+            return self._hash.digest()
+        text = codecs.getincrementaldecoder(charset.codec)()
+        digest = sha256()
+        self._file.seek(0)
+        while piece := self._file.read(IN_MEMORY):
+            digest.update(text.decode(piece).encode())
+        return digest.digest()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Collector:
+    """The sink of a request's query and body. The last field of a name wins, in whatever spelling.
+
+    `header_key`: the API key of the `api_access_key` header, which wins over the form's. `label`: the charset that the
+    Content-Type declares. While `early`, `admit` is asked when data begin to arrive, if all credentials have come.
+    """
+
+    def __init__(self, folder: Path | None, loan: Loan, admit: Admit, header_key: str, label: str) -> None:
+        self.early = False
+        self._folder = folder
+        self._loan: Loan | None = loan  # None once admitted
+        self._admit = admit
+        self._header_key = header_key
+        self._labels = [label]
+        self._evidence = Evidence()
+        self._fields: dict[bytes, bytes] = {}
+        self._count = self._size = 0
+        self._data: Data | None = None
+        self._name = b""
+        self._value: list[bytes] | None = None  # None: not kept
+        self._value_size = 0
+        self._writes_data = self._unchosen = self._ignored = False
+        self._part_label = ""
+
+    # The sink
+
+    def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None:
+        self._count += 1
+        if self._count > MAX_FIELDS:
+            raise Fault("bad_form", reason=f"it has more than {MAX_FIELDS} fields")
+        self._evidence.take(name)
+        self._evidence.end()
+        self._name = canonical(name)
+        self._writes_data = self._name == _DATA
+        self._ignored = filename is not None and not self._writes_data  # PHP keeps uploaded files apart from fields
+        self._unchosen = filename == b""
+        self._value, self._value_size = [], 0
+        if self._writes_data:
+            self._part_label = charset
+            if not self._unchosen:
+                self._begin_data()
+
+    def write(self, piece: bytes) -> None:
+        if self._ignored:
+            return
+        if self._writes_data:
+            if self._unchosen:
+                self._unchosen = False
+                self._begin_data()
+            assert self._data is not None
+            self._data.write(piece, self._evidence, self._loan)
+            return
+        self._evidence.take(piece)
+        self._value_size += len(piece)
+        if self._value is not None:
+            self._value.append(piece)
+            if self._value_size > MAX_FIELD:
+                self._value = None
+                self._refuse_if_known(self._name, f"{self._name.decode('latin-1')} is over {MAX_FIELD} bytes")
+
+    def end(self) -> None:
+        if self._writes_data and not self._unchosen:
+            assert self._data is not None
+            self._data.end(self._evidence, self._loan)
+        self._evidence.end()
+        if not self._writes_data and not self._ignored and self._value is not None and self._name:
+            self._keep(self._name, b"".join(self._value))
+
+    # What came of it
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that the protocol knows has come."""
+        return self._data is None and not any(is_known(name.decode("latin-1")) for name in self._fields)
+
+    @property
+    def charset(self) -> Charset:
+        labels = [*self._labels, self._fields.get(b"_charset_", b"").decode("latin-1"), self._part_label]
+        return self._evidence.charset(labels)
+
+    def fields(self) -> dict[str, str]:
+        """The fields so far, decoded and trimmed, with one API key under the name `user_api_key`."""
+        codec = self.charset.codec
+        fields: dict[str, str] = {}
+        for name, raw in self._fields.items():
+            value = raw.decode(codec)
+            fields[name.decode(codec)] = value if name == _UNTRIMMED else value.strip()
+        password = fields.pop("user_password", "")
+        if key := self._header_key or fields.get("user_api_key") or password:
+            fields["user_api_key"] = key
+        return fields
+
+    def data(self) -> Source | None:
+        return None if self._data is None else self._data.source(self.charset)
+
+    def digest(self, fields: Mapping[str, str]) -> bytes:
+        has_data = self._data is not None and self._data.size > 0
+        return request_digest(fields, self._data.digest(self.charset) if self._data and has_data else b"")
+
+    def close(self) -> None:
+        if self._data is not None:
+            self._data.close()
+            self._data = None
+
+    # Its parts
+
+    def _begin_data(self) -> None:
+        if self._loan is not None:
+            if self.early and self._has_credentials():
+                self._admit(self.fields())
+                self._loan.give_back()
+                self._loan = None
+            else:
+                self._loan.give_back()  # of an earlier field of the name, which the new one replaces
+        self.close()
+        self._data = Data(self._folder)
+
+    def _has_credentials(self) -> bool:
+        """All three have come, in ASCII: how other characters read is not known before the end of the request."""
+        keys = (self._fields.get(_KEY, b"").strip(), self._fields.get(_PASSWORD, b"").strip())
+        key = b"header" if self._header_key else keys[0] or keys[1]
+        credentials = (self._fields.get(b"user_id", b"").strip(), key, self._fields.get(b"account_id", b"").strip())
+        return all(value and value.isascii() for value in credentials)
+
+    def _keep(self, name: bytes, value: bytes) -> None:
+        replaced = self._fields.get(name)
+        size = self._size + len(value) + (len(name) if replaced is None else -len(replaced))
+        if size > MAX_FIELDS_SIZE:
+            self._refuse_if_known(name, f"its fields are over {MAX_FIELDS_SIZE} bytes")
+            return
+        self._size = size
+        self._fields[name] = value
+
+    def _refuse_if_known(self, name: bytes, reason: str) -> None:
+        """Unknown fields are ignored, huge ones too: clients forward unrelated extras."""
+        if is_known(name.decode("latin-1")):
+            raise Fault("bad_form", reason=reason)

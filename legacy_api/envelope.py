@@ -1,0 +1,186 @@
+"""Canonical fields -> what is asked for: the API's number, and the parameters of each call as a Batch or plain values.
+
+Parameters are judged in the order of PROTOCOL-1.5.md, 2; the first that is wrong raises its Fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, pre_load
+from marshmallow import fields as read
+
+from importing.access import Access
+from importing.account import Account
+from importing.batch import Batch, Campaign, Delimited, Mode, OnError
+from importing.core import Core
+from importing.faults import Fault
+from legacy_api.form import Form
+from legacy_api.headers import headers
+
+YES = frozenset(("yes", "y", "true", "1"))
+APIS = frozenset((Decimal("1.5"), Decimal("1.6")))
+DELIMITERS: Mapping[str, str] = {"pipe": "|", "|": "|", "comma": ",", ",": ",", "tab": "\t"}
+MODES: Mapping[str, Mode] = {
+    "": Mode.IGNORE,  # the one that changes nothing
+    "yes": Mode.REPLACE,
+    "overwrite": Mode.REPLACE,
+    "update": Mode.UPDATE,
+    "ignore": Mode.IGNORE,
+    "skip": Mode.IGNORE,
+}
+ON_ERROR: Mapping[str, OnError] = {"": OnError.REJECT, "reject": OnError.REJECT, "skip": OnError.SKIP}
+FEWEST_CARD_DIGITS, MOST_CARD_DIGITS = 4, 32
+LONGEST_REQUEST_ID = 255
+
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call is given: who asks, the canonical form, and the `Idempotency-Key` header ("" without one)."""
+
+    core: Core
+    access: Access
+    form: Form
+    idempotency_key: str = ""
+
+    def says(self, name: str) -> bool:
+        """Whether the yes-or-no parameter says yes."""
+        return is_yes(self.form.fields.get(name, ""))
+
+
+def is_yes(value: str) -> bool:
+    """Whether a yes-or-no parameter says yes. Anything else is no. Source: PROTOCOL-1.5.md, 1."""
+    return value.strip().lower() in YES
+
+
+def check_api(fields: Mapping[str, str]) -> None:
+    """Raises bad_api for anything but 1.5 and 1.6, compared as numbers. Absent and blank are served alike."""
+    sent = fields.get("api", "").strip()
+    if sent and not (_NUMBER.fullmatch(sent) and Decimal(sent) in APIS):
+        raise Fault("bad_api", value=sent)
+
+
+def batch(asked: Asked, account: Account) -> Batch:
+    """The batch that `customers_batch` asks for. Raises a Fault: parameters first, then headers, then the data."""
+    fields = dict(asked.form.fields)
+    fields["request_id"] = fields.get("request_id", "").strip() or asked.idempotency_key
+    sent: dict[str, Any] = BatchParameters(account).load(fields)
+    columns = headers(fields, account.fields)
+    source = asked.form.data
+    if source is None or source.size == 0:
+        raise Fault("no_data")
+    return Batch(
+        account=asked.access.account,
+        user=asked.access.user_id,
+        face="legacy",
+        headers=columns,
+        delimited=Delimited(sent["delimiter"], quotes=sent["delimiter"] == ","),
+        source=source,
+        mode=sent["overwrite_duplicates"],
+        on_error=sent["on_error"],
+        keep_undo=sent["allow_undo"] or not sent["no_undo"],
+        card_digits=sent["card_number_generate"],
+        campaigns=sent["campaigns_to_include"],
+        request_key=sent["request_id"],
+        request_digest=asked.form.digest,
+    )
+
+
+def undo(asked: Asked) -> str:
+    """The batch id that `customers_batch_undo` names. Raises missing_batch_id or unknown_batch."""
+    batch_id = asked.form.fields.get("batch_id", "").strip()
+    if not batch_id:
+        raise Fault("missing_batch_id")
+    if _CONTROL.search(batch_id):
+        # No batch is called so, and a database refuses such a text in its own words.
+        raise Fault("unknown_batch", value=batch_id)
+    return batch_id
+
+
+def _delimiter(sent: str) -> str:
+    # A tab is blank by itself, so this one parameter comes untrimmed.
+    word = sent.strip().lower()
+    if not word and "\t" in sent:
+        return "\t"
+    if word not in DELIMITERS:
+        raise Fault("bad_delimiter")
+    return DELIMITERS[word]
+
+
+def _mode(sent: str) -> Mode:
+    if sent.lower() not in MODES:
+        raise Fault("bad_overwrite", value=sent)
+    return MODES[sent.lower()]
+
+
+def _card_digits(sent: str) -> int | None:
+    if not sent:
+        return None
+    digits = sent.lstrip("0") if re.fullmatch("[0-9]+", sent) else ""
+    if not (0 < len(digits) <= 2 and FEWEST_CARD_DIGITS <= int(digits) <= MOST_CARD_DIGITS):
+        raise Fault("bad_card_digits", value=sent)
+    return int(digits)
+
+
+def _on_error(sent: str) -> OnError:
+    if sent.lower() not in ON_ERROR:
+        raise Fault("bad_on_error", value=sent)
+    return ON_ERROR[sent.lower()]
+
+
+def _asynchronous(sent: str) -> bool:
+    if is_yes(sent):
+        raise Fault("async_not_served")
+    return False
+
+
+def _request_id(sent: str) -> str | None:
+    if len(sent) > LONGEST_REQUEST_ID or _CONTROL.search(sent):
+        raise Fault("bad_request_id")
+    return sent or None
+
+
+class BatchParameters(Schema):
+    """The parameters of `customers_batch`, in the order in which they are judged. An absent one is a blank one."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    delimiter = read.Raw(pre_load=_delimiter)
+    overwrite_duplicates = read.Raw(pre_load=_mode)
+    allow_undo = read.Raw(pre_load=is_yes)
+    no_undo = read.Raw(pre_load=is_yes)
+    card_number_generate = read.Raw(pre_load=_card_digits)
+    campaigns_to_include = read.Method(deserialize="choose_campaigns")
+    on_error = read.Raw(pre_load=_on_error)
+    # "async" is a word of Python.
+    asynchronous = read.Raw(data_key="async", pre_load=_asynchronous)
+    request_id = read.Raw(pre_load=_request_id)
+
+    def __init__(self, account: Account) -> None:
+        super().__init__()
+        self._account = account
+
+    @pre_load
+    def fill_blanks(self, fields: Mapping[str, str], **_: object) -> dict[str, str]:
+        names = (field.data_key or name for name, field in self.fields.items())
+        return {name: fields.get(name, "") if name == "delimiter" else fields.get(name, "").strip() for name in names}
+
+    def choose_campaigns(self, sent: str) -> tuple[Campaign, ...]:
+        """The active campaigns that are named, in their order, each once."""
+        # The vendor's own PHP example separates by `|,|`.
+        names = [name.strip() for name in sent.replace("|,|", ",").split(",")]
+        chosen = dict.fromkeys(name for name in names if name)
+        if not chosen:
+            raise Fault("no_campaign")
+        for name in chosen:
+            if name not in self._account.campaigns:
+                raise Fault("bad_campaign", value=name)
+        return tuple(self._account.campaigns[name] for name in chosen)

@@ -1,0 +1,272 @@
+"""The face of the legacy form protocol: its URLs, its HTTP, and the one place where faults become replies.
+
+Source: PROTOCOL-1.5.md, 1 and 6.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import sqlite3
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from itertools import chain
+from uuid import uuid4
+
+import psycopg
+import sqlalchemy.exc
+from flask import Flask, Request, Response, request
+from werkzeug.routing import Rule
+
+from importing.access import Access, authenticate
+from importing.core import Core
+from importing.faults import Category, Fault
+from legacy_api import calls, envelope, replies
+from legacy_api.envelope import Asked, is_yes
+from legacy_api.form import Form, Limits, Unreadable, read_form
+from legacy_api.formats import Format, Kind, choose
+from legacy_api.replies import Answer
+from storage.engine import Busy
+
+PATHS = ("/", "/api.php", "/api")
+ENDPOINT = "legacy"
+
+# For senders that prefer statuses. By default they all get 200: many clients read the body on 2xx only.
+STATUS: Mapping[Category, HTTPStatus] = {
+    Category.CREDENTIALS: HTTPStatus.UNAUTHORIZED,
+    Category.RIGHTS: HTTPStatus.FORBIDDEN,
+    Category.METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
+    Category.SIZE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Category.RATE: HTTPStatus.TOO_MANY_REQUESTS,
+}
+RETRY_AFTER = 5  # seconds
+# Bytes. A body of this size comes in the same breath as its head: to read it costs less than to misread its sender.
+SHORT = 16 * 1024
+
+# Any page may read the reply: who asks is in the fields, never in a cookie.
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "X-Request-Id, X-Batch-Id, Idempotent-Replayed, Retry-After",
+}
+
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+UNAVAILABLE = (
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.TimeoutError,
+    sqlite3.OperationalError,
+    psycopg.OperationalError,
+)
+
+log = logging.getLogger("tillgate.legacy")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the settings say about this face. `get`: served by GET too; `http_status`: client errors get statuses."""
+
+    limits: Limits
+    get: bool = True
+    http_status: bool = False
+
+
+def mount(app: Flask, core: Core, options: Options) -> None:
+    """Serve the protocol at its paths, for every method: what is not served is refused in the caller's format."""
+    face = Face(core, options)
+    app.view_functions[ENDPOINT] = lambda: face.serve(request)
+    for path in PATHS:
+        app.url_map.add(Rule(path, endpoint=ENDPOINT))
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of one request so far: enough to refuse it in its own language at any moment."""
+
+    request: Request
+    request_id: str
+    fields: Mapping[str, str]
+    credentials: tuple[str, str, str] | None = None
+    access: Access | Fault | None = None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the body is announced, and so short that it has most likely arrived already."""
+        environ = self.request.environ
+        if "HTTP_CONTENT_ENCODING" in environ or "HTTP_TRANSFER_ENCODING" in environ:
+            return False
+        length = environ.get("CONTENT_LENGTH") or ""
+        return re.fullmatch("[0-9]{1,9}", length) is not None and int(length) <= SHORT
+
+
+class Face:
+    """The view. Everything that can go wrong in it ends in `serve`, as a reply."""
+
+    def __init__(self, core: Core, options: Options) -> None:
+        self._core = core
+        self._options = options
+
+    def serve(self, request: Request) -> Response:
+        """The response to any request."""
+        exchange = Exchange(request, uuid4().hex, {})
+        try:
+            return self._answered(exchange)
+        except Exception as error:  # the outermost door
+            return self._refused(exchange, _fault(error, exchange.request_id))
+
+    def _answered(self, exchange: Exchange) -> Response:
+        method = exchange.request.method
+        sent = exchange.request.headers
+        if method == "OPTIONS" and "Origin" in sent and "Access-Control-Request-Method" in sent:
+            return _preflight(exchange)
+        if method == "HEAD":
+            self._learn_format(exchange)
+            return _response(exchange, choose(exchange.fields), b"")
+        if method != "POST" and not (method == "GET" and self._options.get):
+            self._learn_format(exchange)
+            raise Fault("get_disabled") if method == "GET" else Fault("method_not_allowed", method=method)
+        with self._read(exchange) as form:
+            answer = self._call(exchange, form)
+        chosen = choose(form.fields)
+        response = _response(exchange, chosen, _body(chosen.encode(answer.root)))
+        if answer.batch_id:
+            response.headers["X-Batch-Id"] = answer.batch_id
+        if answer.replayed:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    def _call(self, exchange: Exchange, form: Form) -> Answer:
+        _check_common(form.fields)
+        access = self._authenticated(exchange)
+        call = calls.find(form.fields)
+        if call.imports and not access.may_import:
+            raise Fault("no_permission")
+        key = exchange.request.headers.get("Idempotency-Key", "").strip()
+        return call.answer(Asked(self._core, access, form, key))
+
+    def _read(self, exchange: Exchange) -> Form:
+        def admit(fields: Mapping[str, str]) -> None:
+            exchange.fields = fields
+            try:
+                self._authenticated(exchange)
+            except Fault:
+                if exchange.is_short:
+                    return  # refused at the end, in the format that may be asked for only there
+                # Judged before the credentials, so told before them.
+                _check_common(fields)
+                raise
+
+        try:
+            form = read_form(exchange.request.environ, self._options.limits, admit)
+        except Unreadable as error:
+            exchange.fields = error.fields
+            raise error.fault from error
+        exchange.fields = form.fields
+        return form
+
+    def _learn_format(self, exchange: Exchange) -> None:
+        """Read a request that is refused anyway, if it is short, for the format that it asks for; else its query."""
+        limits = replace(self._options.limits, max_body=min(SHORT, self._options.limits.max_body))
+        try:
+            with read_form(exchange.request.environ, limits, lambda _: None) as form:
+                exchange.fields = form.fields
+        except Unreadable as error:
+            exchange.fields = error.fields
+
+    def _authenticated(self, exchange: Exchange) -> Access:
+        fields = exchange.fields
+        sent = (fields.get("user_id", ""), fields.get("user_api_key", ""), fields.get("account_id", ""))
+        # Asked before the data and again at the end: the fields after it may say otherwise. The same is asked once.
+        if exchange.credentials != sent:
+            exchange.credentials = sent
+            try:
+                exchange.access = authenticate(self._core, *sent, exchange.request.remote_addr or "")
+            except Fault as fault:
+                exchange.access = fault
+        if not isinstance(exchange.access, Access):
+            raise exchange.access or Fault("bad_credentials")
+        return exchange.access
+
+    def _refused(self, exchange: Exchange, fault: Fault) -> Response:
+        chosen = choose(exchange.fields)
+        root = replies.refused(fault, details=is_yes(exchange.fields.get("details", "")))
+        response = _response(exchange, chosen, _body(chosen.encode(root)))
+        if fault.category is Category.BUSY or fault.retry_after:
+            response.headers["Retry-After"] = str(fault.retry_after or RETRY_AFTER)
+        if chosen.kind is not Kind.JSONP:
+            response.status_code = self._status(fault)
+        if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = "GET, HEAD, POST" if self._options.get else "HEAD, POST"
+        return response
+
+    def _status(self, fault: Fault) -> HTTPStatus:
+        if fault.category is Category.BUSY:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        if fault.category is Category.BUG:
+            return HTTPStatus.INTERNAL_SERVER_ERROR
+        return STATUS.get(fault.category, HTTPStatus.BAD_REQUEST) if self._options.http_status else HTTPStatus.OK
+
+
+def _check_common(fields: Mapping[str, str]) -> None:
+    """What is judged before the credentials: `output` and `callback`, then `API`."""
+    chosen = choose(fields)
+    if chosen.fault is not None:
+        raise chosen.fault
+    envelope.check_api(fields)
+
+
+def _fault(error: Exception, request_id: str) -> Fault:
+    """Whatever went wrong as a fault. What is not the sender's doing is logged: its kind and place, never a value."""
+    if isinstance(error, Fault):
+        log.info("request %s refused: %s", request_id, error.code)
+        return error
+    if isinstance(error, Busy):
+        log.info("request %s refused: busy", request_id)
+        return Fault("busy")
+    if isinstance(error, UNAVAILABLE):
+        # The driver's own words name files, hosts and tables; values stand in errors of other kinds.
+        words = " ".join(str(getattr(error, "orig", error)).split())
+        log.error("request %s failed: %s; %s", request_id, words, _described(error))
+        return Fault("unavailable")
+    log.error("request %s failed: %s", request_id, _described(error))
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+        return Fault("out_of_room")
+    return Fault("bug", request_id=request_id)
+
+
+def _described(error: BaseException) -> str:
+    # An exception's own text may quote what was sent, a password too; its type and its places cannot.
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    cause = error.__cause__ or error.__context__
+    return f"{type(error).__qualname__} at {places}" + (f"; because of {_described(cause)}" if cause else "")
+
+
+def _response(exchange: Exchange, chosen: Format, body: bytes | Iterator[bytes]) -> Response:
+    response = Response(body, content_type=chosen.kind.value)
+    response.headers.update(CORS)
+    response.headers["X-Request-Id"] = exchange.request_id
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _body(pieces: Iterator[bytes]) -> bytes | Iterator[bytes]:
+    """A reply of one piece as a whole, so that it has a Content-Length; a longer one as it is written."""
+    first = next(pieces, b"")
+    second = next(pieces, None)
+    return first if second is None else chain((first, second), pieces)
+
+
+def _preflight(exchange: Exchange) -> Response:
+    response = Response(status=HTTPStatus.NO_CONTENT)
+    response.headers.update(CORS)
+    response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+    wanted = exchange.request.headers.get("Access-Control-Request-Headers")
+    if wanted:
+        response.headers["Access-Control-Allow-Headers"] = wanted
+    response.headers["Access-Control-Max-Age"] = "86400"
+    response.headers["X-Request-Id"] = exchange.request_id
+    response.headers["Cache-Control"] = "no-store"
+    return response

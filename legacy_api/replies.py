@@ -1,0 +1,162 @@
+"""An outcome, an undo or a fault -> a plain reply tree, the same for every format. Source: PROTOCOL-1.5.md, 6 and 7.
+
+The tree's root is always `response`. Long lists are read while they are written out, so that a reply of any length
+needs the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from importing.batch import Conflict, Counts, Made, Outcome, Undone
+from importing.faults import Fault, Problem
+from legacy_api.charset import WINDOWS_1252, known
+
+# How many row problems a message lists; the others are counted.
+LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """An element that holds text only."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A list of texts that only JSON shows; in XML the one `error` says it all."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A list of flat records, as long as it likes. `read` gives an item's values by column, None for one left out.
+
+    With a `wrapper` the list is one element that may be empty (JSON: a bare array of that name); without, the records
+    stand side by side among the other members (JSON: an array called `name`) and there is at least one.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    items: Iterable[Any]
+    read: Callable[[Any], tuple[str | None, ...]]
+    wrapper: str = ""
+
+    def __iter__(self) -> Iterator[tuple[str | None, ...]]:
+        return map(self.read, self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An element that holds others. `status` is the one attribute that the protocol knows; "" leaves it out."""
+
+    name: str
+    members: tuple[Node, ...]
+    status: str = ""
+
+
+Node = Text | Texts | Rows | Group
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call gives back: the tree, and what the face says of it in HTTP headers."""
+
+    root: Group
+    batch_id: str = ""
+    replayed: bool = False
+
+
+def imported(outcome: Outcome, *, details: bool) -> Answer:
+    """The reply to a batch that was run."""
+    root = _success(_batch(outcome, "imported", details))
+    return Answer(root, outcome.batch_id, outcome.replayed)
+
+
+def checked(outcome: Outcome, *, details: bool) -> Answer:
+    """The reply to a batch that was only checked: no batch id, and no ids that were never made."""
+    return Answer(_success(_batch(outcome, "checked", details)))
+
+
+def undone(result: Undone) -> Answer:
+    """The reply to an undo, or to the preview of one, which has no id. Source: PROTOCOL-1.5.md, 7."""
+    counts = (Text(name, str(getattr(result, name))) for name in ("restored", "removed", "kept"))
+    members: list[Node] = [Text("id", result.batch_id)] if result.batch_id else []
+    members += [Text("undoes", result.undoes), Group("customers", tuple(counts))]
+    if _any(result.conflicts):
+        columns = ("code", "field", "written", "current")
+        members.append(Rows("conflict", columns, result.conflicts, _conflict, "conflicts"))
+    status = "undone" if result.batch_id else "checked"
+    return Answer(_success(Group("batch", tuple(members), status)), result.batch_id)
+
+
+def refused(fault: Fault, *, details: bool = False) -> Group:
+    """The reply to whatever was refused. `details` adds every row problem, where rows were the reason."""
+    listed = tuple(problem.message for problem in islice(fault.problems, LISTED))
+    members: list[Node] = [Text("error", fault.message), Texts("errors", listed or (fault.message,))]
+    if details and listed:
+        members.append(_problems("problem", fault.problems))
+    return Group("response", tuple(members), "error")
+
+
+def _success(member: Node) -> Group:
+    return Group("response", (member,), "success")
+
+
+def _batch(outcome: Outcome, status: str, details: bool) -> Group:
+    members: list[Node] = [Text("id", outcome.batch_id)] if details and outcome.batch_id else []
+    members.append(Group("customers", tuple(_customers(outcome.counts, outcome.made, details))))
+    if details:
+        members += [
+            Text("charset", _charset(outcome.charset)),
+            Text("seconds", f"{outcome.seconds:.3f}"),
+            _problems("warning", outcome.warnings),
+        ]
+    if details or outcome.counts.failed:
+        members.append(_problems("problem", outcome.problems))
+    return Group("batch", tuple(members), status)
+
+
+def _customers(counts: Counts, made: Iterable[Made], details: bool) -> Iterator[Node]:
+    yield Text("new", str(counts.new))
+    yield Text("updated", str(counts.updated))
+    if details:
+        yield Text("unchanged", str(counts.unchanged))
+        yield Text("ignored", str(counts.ignored))
+    if details or counts.failed:
+        yield Text("failed", str(counts.failed))
+    if _any(made):
+        yield Rows("customer", ("row", "code", "card_number"), made, _made)
+
+
+def _problems(name: str, problems: Iterable[Problem]) -> Rows:
+    return Rows(name, ("row", "field", "code", "message"), problems, _problem, name + "s")
+
+
+def _made(made: Made) -> tuple[str | None, ...]:
+    return str(made.row), made.code, made.card_number or None
+
+
+def _problem(problem: Problem) -> tuple[str | None, ...]:
+    return str(problem.row), problem.field, problem.code, problem.message
+
+
+def _conflict(conflict: Conflict) -> tuple[str | None, ...]:
+    return conflict.code, conflict.field, conflict.written, conflict.current
+
+
+def _charset(codec: str) -> str:
+    """A charset as people call it, from the name of its Python codec."""
+    charset = WINDOWS_1252 if codec == WINDOWS_1252.codec else known(codec)
+    return charset.name if charset else codec
+
+
+def _any(items: Iterable[object]) -> bool:
+    return next(iter(items), None) is not None

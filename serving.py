@@ -1,0 +1,242 @@
+"""`tillgate serve`: gunicorn, embedded, with threads and several processes.
+
+What it does that gunicorn's own gthread worker would not: a connection costs a thread only while a request is on its
+way; heads and bodies that stall end; GET lines of 1 MB, unencoded characters in them and the one header with
+underscores pass; what cannot be read is refused in the caller's format; a refused sender may finish sending, so that
+it reads the refusal; nothing of a query string reaches a log.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.workers.gthread import ThreadWorker
+
+import logs
+from connection import HEADER, HEADER_COUNT, HEADERS, REQUEST_LINE, STALL_SECONDS, Connection
+from importing.faults import Category, Fault
+from legacy_api import formats, replies
+
+# A thread that waits for a slow sender costs 30 kB and nothing else; enough of them keep the neighbours served.
+THREADS = 500
+CONNECTIONS = 4000
+# Files that a process opens besides its connections: databases, spooled bodies, libraries.
+OTHER_FILES = 600
+KEEP_ALIVE = 15
+ACCEPT_PAUSE = 0.05
+# Whatever was begun may end; only then the workers do.
+GRACEFUL = 600
+
+
+Application = Callable[..., Any]
+
+
+class CannotListen(Exception):
+    """The address cannot be listened on; the text is a sentence."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Port 0: any free one. Raises CannotListen."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = "something else listens there already" if error.errno == errno.EADDRINUSE else str(error.strerror)
+        raise CannotListen(f"Cannot listen on {host} port {port}: {reason}.") from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """The URL of whatever is served on the socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to serve, and how. Each worker process calls `load` for the application; the first ready one `announce`."""
+
+    load: Callable[[], Application]
+    listener: socket.socket
+    announce: Callable[[], None]
+    workers: int = 2
+    http_status: bool = False
+    log_format: Literal["text", "json"] = "text"
+
+
+def serve(plan: Plan) -> None:
+    """Serve until a signal ends it."""
+    logs.configure(plan.log_format)
+    _Server(plan).run()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        # Who reads the one byte in it is the first that is ready; a worker that replaces another finds none.
+        self._first, end = os.pipe()
+        os.set_blocking(self._first, False)
+        os.write(end, b"1")
+        os.close(end)
+        super().__init__(prog="tillgate")
+
+    def load_config(self) -> None:
+        options = {
+            # gunicorn takes it over, and closes it.
+            "bind": f"fd://{self.plan.listener.detach()}",
+            "workers": self.plan.workers,
+            "worker_class": Worker,
+            "threads": THREADS,
+            "worker_connections": _connections(),
+            "keepalive": KEEP_ALIVE,
+            "timeout": 120,
+            "graceful_timeout": GRACEFUL,
+            "limit_request_line": 0,
+            "limit_request_fields": HEADER_COUNT,
+            "limit_request_field_size": HEADER,
+            "permit_unconventional_http_method": True,
+            "http_parser": "python",
+            "secure_scheme_headers": {},
+            "forwarder_headers": "",
+            "forwarded_allow_ips": "",
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "logger_class": _Log,
+            "proc_name": "tillgate",
+            "post_worker_init": self._ready,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Application:
+        logs.configure(self.plan.log_format)
+        return self.plan.load()
+
+    def _ready(self, _worker: object) -> None:
+        try:
+            first = os.read(self._first, 1)
+        except BlockingIOError:
+            return
+        if first:
+            self.plan.announce()
+
+
+def _connections() -> int:
+    """How many connections a worker may hold: as many as the system lets it open files for, up to a bound."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(64, min(CONNECTIONS, soft - OTHER_FILES))
+
+
+class _Log(Logger):  # type: ignore[misc]
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        # By way of the root's handler, in the same form as everything else.
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """One process: a loop that accepts and watches connections, and threads that each handle one request."""
+
+    def accept(self, listener: Any) -> None:
+        # A connection waits in the loop, not in a thread, until its first byte comes.
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self.log.error("cannot accept a connection: %s", error.strerror)
+            time.sleep(ACCEPT_PAUSE)
+            return
+        self.nr_conns += 1
+        connection = Connection(self.cfg, client, address, listener.getsockname())
+        connection.set_timeout()
+        self.pending_conns.append(connection)
+        self.poller.register(
+            client, selectors.EVENT_READ, lambda ready: self.on_pending_socket_readable(connection, ready)
+        )
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not self.alive and not enabled:
+            # At the end: who is connected already, if not yet accepted, is served too.
+            for listener in self.sockets:
+                count = -1
+                while count != self.nr_conns:
+                    count = self.nr_conns
+                    self.accept(listener)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        super()._cap_keepalive(deadline)
+        for connection in self.pending_conns:
+            connection.timeout = min(connection.timeout, deadline)
+
+    def handle(self, conn: Any) -> Any:
+        keep = super().handle(conn)
+        if not keep:
+            conn.linger()
+        return keep
+
+    def handle_error(self, req: Any, client: socket.socket, addr: object, exc: BaseException) -> None:  # noqa: ARG002
+        """Refuse what cannot be read, in the format asked for by what was read so far. Never logs what was sent."""
+        if isinstance(exc, ParseException):
+            fault = _fault(exc)
+            self.log.info("refused a request that cannot be read: %s", fault.code)
+        else:
+            fault = Fault("bug", request_id="none")
+            self.log.error("a request failed outside of the application", exc_info=exc)
+        query = getattr(getattr(exc, "request", req), "query", None) or ""
+        try:
+            client.settimeout(STALL_SECONDS)
+            client.sendall(_refusal(query, fault, http_status=self.app.plan.http_status))
+        except OSError:
+            self.log.debug("the sender did not wait for its refusal")
+
+
+def _refusal(query: str, fault: Fault, *, http_status: bool) -> bytes:
+    fields = {name.strip().lower(): value for name, value in parse_qsl(query, keep_blank_values=True)}
+    chosen = formats.choose(fields)
+    body = b"".join(chosen.encode(replies.refused(chosen.fault or fault)))
+    lines = (
+        f"HTTP/1.1 {_status(fault, always_200=chosen.kind is formats.Kind.JSONP, http_status=http_status)}",
+        f"Content-Type: {chosen.kind}",
+        f"Content-Length: {len(body)}",
+        "Access-Control-Allow-Origin: *",
+        "X-Content-Type-Options: nosniff",
+        "Cache-Control: no-store",
+        f"X-Request-Id: {uuid4().hex}",
+        "Connection: close",
+    )
+    return "\r\n".join((*lines, "", "")).encode("ascii") + body
+
+
+def _status(fault: Fault, *, always_200: bool, http_status: bool) -> str:
+    if always_200 or (fault.category is Category.SIZE and not http_status):
+        return "200 OK"
+    if fault.category is Category.SIZE:
+        return "413 Content Too Large"
+    return "500 Internal Server Error" if fault.category is Category.BUG else "400 Bad Request"
+
+
+def _fault(error: ParseException) -> Fault:
+    if isinstance(error, LimitRequestLine):
+        return Fault("body_too_large", limit=REQUEST_LINE)
+    if isinstance(error, LimitRequestHeaders):
+        return Fault("body_too_large", limit=HEADERS)
+    return Fault("bad_form", reason="it is not HTTP as this server knows it")

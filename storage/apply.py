@@ -1,0 +1,215 @@
+"""Apply a plan by set, in the write transaction: before-images, changed customers, new ones, enrolments, points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from storage.models import IMAGE
+from storage.modes import Shape, given, written
+from storage.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Whose and which change this is. `now` is milliseconds since the epoch; `base` + n is the n-th new customer's id."""
+
+    account: int
+    change: int
+    now: int
+    base: int
+
+
+def next_change(work: Workspace, account: int) -> int:
+    """The next change number of the account, which only its one writer takes."""
+    work.execute("UPDATE account SET last_change = last_change + 1 WHERE id = :account", account=account)
+    return work.number("SELECT last_change FROM account WHERE id = :account", account=account)
+
+
+def reserve(work: Workspace, account: int, count: int) -> int:
+    """Reserve ids for new customers: the numbers after the returned one. Removed customers keep theirs for ever."""
+    if work.sqlite:
+        return work.number("SELECT max(id) FROM customer")
+    work.execute(
+        "UPDATE account SET last_customer = last_customer + :count WHERE id = :account", count=count, account=account
+    )
+    return work.number("SELECT last_customer FROM account WHERE id = :account", account=account) - count
+
+
+def apply(work: Workspace, shape: Shape, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
+    """Write what `target`, `made` and `follow` say. `campaigns` in order: points go to the first."""
+    account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
+    work.execute(TAKE_IMAGES, account=account, change=change)
+    renamed = work.number("SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL")
+    update = _update(shape, work.sqlite)
+    if update:
+        work.execute(update, account=account, change=change, now=now)
+    if renamed:
+        for statement in (DROP_CODES, DROP_CARDS):
+            work.execute(statement, account=account)
+    if shape.writes_username:
+        work.execute(_drop_usernames(shape), account=account)
+    if renamed:
+        for key in ("code", "card"):
+            work.execute(_rename(key), account=account, now=now)
+    if "username_key" in shape.columns:
+        work.execute(GIVE_USERNAMES, account=account)
+    work.execute(_create(shape, work.sqlite), account=account, change=change, now=now, base=base)
+    for number in shape.written_uniques:
+        for statement in _unique_values(number, work.sqlite):
+            work.execute(statement, account=account, base=base)
+    _enrol(work, stamp, campaigns)
+
+
+def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int) -> None:
+    """Note the change, with the range of customers that it made."""
+    work.execute(
+        "INSERT INTO change(account_id, change, batch_id, first_created, last_created) "
+        "VALUES (:account, :change, :batch, :first, :last)",
+        account=stamp.account,
+        change=stamp.change,
+        batch=batch_id,
+        first=stamp.base + 1,
+        last=stamp.base + made,
+    )
+
+
+def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
+    account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
+    for place, campaign in enumerate(campaigns):
+        points = "0" if place else "coalesce({}.points, 0)"
+        work.execute(
+            "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
+            f"SELECT :account, t.id, :campaign, {points.format('t')}, 1 FROM target t WHERE t.touched = 1 "
+            "ON CONFLICT(account_id, customer_id, campaign_id) DO UPDATE "
+            "SET balance = enrolment.balance + excluded.balance, uses = enrolment.uses + 1",
+            account=account,
+            campaign=campaign,
+        )
+        work.execute(
+            "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
+            f"SELECT :account, :base + m.n, :campaign, {points.format('m')}, 1 FROM made m ORDER BY m.n",
+            account=account,
+            campaign=campaign,
+            base=base,
+        )
+    if campaigns:
+        for source in ENTRIES:
+            work.execute(
+                'INSERT INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
+                + source,
+                account=account,
+                change=change,
+                campaign=campaigns[0],
+                now=now,
+                base=base,
+            )
+
+
+TAKE_IMAGES = (
+    f"INSERT INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) "
+    f"SELECT :account, :change, c.id, {', '.join(f'c.{name}' for name in IMAGE)}, c.removed "
+    "FROM target t {then} customer c ON c.account_id = :account AND c.id = t.id WHERE t.touched = 1"
+)
+
+# Keys go through nothing, so that one customer can take what another gives away in the same batch.
+DROP_CODES = (
+    "UPDATE customer SET code = NULL WHERE account_id = :account "
+    "AND id IN (SELECT id FROM target WHERE new_code IS NOT NULL)"
+)
+DROP_CARDS = (
+    "UPDATE customer SET card_number = NULL WHERE account_id = :account "
+    "AND id IN (SELECT id FROM target WHERE new_card IS NOT NULL)"
+)
+GIVE_USERNAMES = (
+    "UPDATE customer SET customer_username = s.customer_username, username_key = s.username_key "
+    'FROM target t {then} stage s ON s."row" = t."row" '
+    "WHERE customer.account_id = :account AND customer.id = t.id AND t.changed = 1 AND s.username_key <> ''"
+)
+
+# The amounts of first rows on stored customers, of rows that made one, and of the later rows of either.
+ENTRIES = (
+    'SELECT :account, :change, t.id, t."row", :campaign, t.item_id, t.amount, :now FROM target t '
+    "WHERE t.amount IS NOT NULL",
+    'SELECT :account, :change, :base + m.n, m."row", :campaign, m.item_id, m.amount, :now FROM made m '
+    "WHERE m.amount IS NOT NULL",
+    'SELECT :account, :change, coalesce(f.id, :base + m.n), f."row", :campaign, f.item_id, f.amount, :now '
+    'FROM follow f LEFT JOIN made m ON m."row" = f.first_row WHERE f.amount IS NOT NULL',
+)
+
+
+@lru_cache(maxsize=500)
+def _update(shape: Shape, sqlite: bool) -> str:
+    values = written(shape, sqlite)
+    if not sqlite:
+        settings = ", ".join(f"{name} = {value}" for name, value in (values | {"updated_at": ":now"}).items())
+        return (
+            f'UPDATE customer c SET {settings} FROM target t JOIN stage s ON s."row" = t."row" '
+            "WHERE c.account_id = :account AND c.id = t.id AND t.changed = 1"
+        )
+    # An upsert walks the table in key order, once; UPDATE … FROM would collect everything first.
+    stored = (
+        "{then} customer c ON c.account_id = :account AND c.id = t.id"
+        if any("c." in value for value in values.values())
+        else ""
+    )
+    columns = ", ".join(["id", "account_id", "created", "created_at", "updated_at", *values])
+    return (
+        f"INSERT INTO customer({columns}) SELECT {', '.join(['t.id', ':account', '0', '0', ':now', *values.values()])} "
+        f'FROM target t {{then}} stage s ON s."row" = t."row" {stored} WHERE t.changed = 1 ORDER BY t.id '
+        "ON CONFLICT(id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in ("updated_at", *values))
+    )
+
+
+@lru_cache(maxsize=500)
+def _create(shape: Shape, sqlite: bool) -> str:
+    values = given(shape, sqlite)
+    code = "coalesce(m.code, s.code)" if "code" in shape.columns else "m.code"
+    card = "coalesce(m.card_number, s.card_number)" if "card_number" in shape.columns else "m.card_number"
+    fixed = {
+        "account_id": ":account",
+        "id": ":base + m.n",
+        "code": code,
+        "card_number": card,
+        "created": ":change",
+        "created_at": ":now",
+        "updated_at": ":now",
+    }
+    every = fixed | values
+    return (
+        f"INSERT INTO customer({', '.join(every)}) SELECT {', '.join(every.values())} "
+        'FROM made m {then} stage s ON s."row" = m."row" ORDER BY m.n'
+    )
+
+
+def _drop_usernames(shape: Shape) -> str:
+    if "username_key" in shape.columns and not shape.replaces:
+        changed = 'SELECT t.id FROM target t {then} stage s ON s."row" = t."row" WHERE t.changed = 1 AND s.username_key IS NOT NULL'
+    else:
+        changed = "SELECT id FROM target WHERE changed = 1"
+    return (
+        "UPDATE customer SET customer_username = NULL, username_key = NULL "
+        f"WHERE account_id = :account AND username_key IS NOT NULL AND id IN ({changed})"
+    )
+
+
+def _rename(key: str) -> str:
+    column = "code" if key == "code" else "card_number"
+    return (
+        f"UPDATE customer SET {column} = t.new_{key}, updated_at = :now FROM target t "
+        f"WHERE customer.account_id = :account AND customer.id = t.id AND t.new_{key} IS NOT NULL"
+    )
+
+
+def _unique_values(number: int, sqlite: bool) -> tuple[str, str, str]:
+    name = f"custom_field_{number}"
+    value = f"json_extract(c.custom_fields, '$.{name}')" if sqlite else f"(c.custom_fields ->> '{name}')"
+    give = f"INSERT INTO unique_value(account_id, number, value, customer_id) SELECT :account, {number}, {value}, c.id "
+    return (
+        f"DELETE FROM unique_value WHERE account_id = :account AND number = {number} "
+        "AND customer_id IN (SELECT id FROM target WHERE changed = 1)",
+        give + "FROM target t {then} customer c ON c.account_id = :account AND c.id = t.id "
+        f"WHERE t.changed = 1 AND {value} IS NOT NULL",
+        give + "FROM made m {then} customer c ON c.account_id = :account AND c.id = :base + m.n "
+        f"WHERE {value} IS NOT NULL",
+    )

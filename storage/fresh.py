@@ -1,0 +1,82 @@
+"""Made-up codes and card numbers: who needs one, which of those drawn are taken, and handing them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from storage.workspace import Workspace
+
+CHUNK = 1000
+CODE, MADE_CARD, STORED_CARD, ROW_CARD = "code", "made_card", "stored_card", "row_card"
+
+_WANTED = {
+    CODE: 'SELECT m.n FROM made m {then} stage s ON s."row" = m."row" '
+    "WHERE coalesce(m.code, s.code) IS NULL ORDER BY m.n",
+    MADE_CARD: 'SELECT m.n FROM made m {then} stage s ON s."row" = m."row" '
+    "WHERE coalesce(m.card_number, s.card_number) IS NULL ORDER BY m.n",
+    STORED_CARD: "SELECT t.id FROM target t {then} customer c ON c.account_id = :account AND c.id = t.id "
+    "WHERE t.new_card IS NULL AND c.card_number IS NULL ORDER BY t.id",
+}
+
+
+def wanted(work: Workspace, kind: str, account: int) -> Iterator[int]:
+    """Who needs a number made: `n` of made, or the customer's id for STORED_CARD."""
+    for (ref,) in work.rows(_WANTED[kind], account=account):
+        yield ref
+
+
+def draw(work: Workspace, kind: str, drawn: Iterable[tuple[int, str]]) -> None:
+    """Note drawn numbers: (who, number)."""
+    rows = iter(drawn)
+    chunks = iter(lambda: [(kind, ref, value) for ref, value in islice(rows, CHUNK)], [])
+    work.fill("fresh", ("kind", "ref", "value"), chunks)
+    work.analyze("fresh")
+
+
+def note_rows(work: Workspace, rows: Iterable[int]) -> None:
+    """Note rows that get a card made, whether or not a later row of the batch gives another."""
+    work.fill("fresh", ("kind", "ref", "value"), [[(ROW_CARD, row, "") for row in rows]])
+
+
+def redraw(work: Workspace, drawn: Iterable[tuple[str, int, str]]) -> None:
+    """Replace drawn numbers: (kind, who, number)."""
+    work.many(
+        "UPDATE fresh SET value = :value WHERE kind = :kind AND ref = :ref",
+        [{"kind": kind, "ref": ref, "value": value} for kind, ref, value in drawn],
+    )
+
+
+def taken(work: Workspace, key: str, account: int) -> list[tuple[str, int]]:
+    """(kind, who) of the drawn codes or card numbers that the store, the batch or another draw has already."""
+    kinds = f"('{CODE}')" if key == "code" else f"('{MADE_CARD}', '{STORED_CARD}')"
+    return [
+        (kind, ref)
+        for kind, ref in work.rows(
+            f"SELECT f.kind, f.ref FROM fresh f WHERE f.kind IN {kinds} AND ("
+            f"EXISTS (SELECT 1 FROM customer c WHERE c.account_id = :account AND c.{key} = f.value) "
+            f"OR f.value IN (SELECT {key} FROM stage WHERE {key} IS NOT NULL) "
+            f"OR f.value IN (SELECT value FROM fresh WHERE kind IN {kinds} GROUP BY value HAVING count(*) > 1))",
+            account=account,
+        )
+    ]
+
+
+def numbers_in_use(work: Workspace, digits: int, account: int) -> Iterator[str]:
+    """All card numbers of a length that the store or the batch has; not the drawn ones."""
+    for (value,) in work.rows(
+        "SELECT card_number FROM customer WHERE account_id = :account AND length(card_number) = :digits "
+        "UNION SELECT card_number FROM stage WHERE length(card_number) = :digits",
+        account=account,
+        digits=digits,
+    ):
+        yield value
+
+
+def hand_out(work: Workspace) -> None:
+    """Give the drawn numbers to those who needed them."""
+    work.execute(f"UPDATE made SET code = f.value FROM fresh f WHERE f.kind = '{CODE}' AND f.ref = made.n")
+    work.execute(f"UPDATE made SET card_number = f.value FROM fresh f WHERE f.kind = '{MADE_CARD}' AND f.ref = made.n")
+    work.execute(
+        f"UPDATE target SET new_card = f.value FROM fresh f WHERE f.kind = '{STORED_CARD}' AND f.ref = target.id"
+    )

@@ -1,0 +1,326 @@
+"""The schema. Every table of an account's data begins with `account_id`, and every unique key contains it.
+
+Numbers named `change` grow within an account: one for every write transaction of a batch. Times are milliseconds since
+the epoch, UTC. Amounts and balances are hundredths. Text without a value is "", a key without a value is NULL.
+The exception on SQLite: `customer.id` alone is the primary key there (the row id); nothing distributes an SQLite file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+# Keys compare byte by byte on both databases.
+Key = Text().with_variant(Text(collation="C"), "postgresql")
+Json = JSON().with_variant(JSONB(), "postgresql")
+SerialId = BigInteger().with_variant(Integer(), "sqlite")
+
+PROFILE = (
+    "first_name",
+    "last_name",
+    "email",
+    "phone",
+    "custom_date",
+    "street1",
+    "street2",
+    "city",
+    "state",
+    "postal_code",
+    "country",
+)
+
+# What a before-image holds of a customer, in the order of both tables.
+KEYS = ("code", "card_number", "customer_username", "username_key")
+SECRETS = ("password_digest", "password_version", "pin_digest", "pin_version")
+DOCUMENTS = ("custom_fields", "attributes")
+IMAGE = (*KEYS, *PROFILE, *SECRETS, *DOCUMENTS)
+
+
+def _image_columns() -> list[Column[Any]]:
+    return [
+        Column("code", Key),
+        Column("card_number", Key),
+        Column("customer_username", Text),
+        Column("username_key", Key),
+        *(Column(name, Text, nullable=False, server_default="") for name in PROFILE),
+        Column("password_digest", Text, nullable=False, server_default=""),
+        Column("password_version", BigInteger, nullable=False, server_default="0"),
+        Column("pin_digest", Text, nullable=False, server_default=""),
+        Column("pin_version", BigInteger, nullable=False, server_default="0"),
+        Column("custom_fields", Json, nullable=False, server_default="{}"),
+        Column("attributes", Json, nullable=False, server_default="{}"),
+    ]
+
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", SerialId, primary_key=True),
+    Column("account_id", Key, nullable=False, unique=True),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("last_change", BigInteger, nullable=False, server_default="0"),
+    Column("last_customer", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+api_user = Table(
+    "api_user",
+    metadata,
+    Column("user_id", Key, primary_key=True),
+    Column("account_id", BigInteger, nullable=False),
+    Column("key_digest", Text, nullable=False),
+    Column("old_key_digest", Text, nullable=False, server_default=""),
+    Column("old_key_until", BigInteger, nullable=False, server_default="0"),
+    Column("may_import", Boolean, nullable=False, server_default=text("true")),
+    Column("disabled", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["account_id"], ["account.id"]),
+)
+
+admin_user = Table(
+    "admin_user",
+    metadata,
+    Column("id", SerialId, primary_key=True),
+    Column("email", Key, nullable=False, unique=True),
+    Column("account_id", BigInteger),
+    Column("role", String(16), nullable=False),
+    Column("password_digest", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["account_id"], ["account.id"]),
+)
+
+campaign = Table(
+    "campaign",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("campaign_id", Key, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "id"),
+    UniqueConstraint("account_id", "campaign_id"),
+    ForeignKeyConstraint(["account_id"], ["account.id"]),
+)
+
+campaign_item = Table(
+    "campaign_item",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("campaign_id", BigInteger, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("item_id", Key, nullable=False),
+    Column("name", Text, nullable=False),
+    PrimaryKeyConstraint("account_id", "campaign_id", "id"),
+    UniqueConstraint("account_id", "campaign_id", "item_id"),
+    ForeignKeyConstraint(["account_id", "campaign_id"], ["campaign.account_id", "campaign.id"]),
+)
+
+custom_field = Table(
+    "custom_field",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("choices", Json, nullable=False, server_default="[]"),
+    Column("is_unique", Boolean, nullable=False, server_default=text("false")),
+    Column("searchable", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "number"),
+    ForeignKeyConstraint(["account_id"], ["account.id"]),
+)
+
+# A removed customer stays as a tombstone without keys (`removed` is the change that removed it); its ledger stays.
+customer = Table(
+    "customer",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("id", SerialId, nullable=False),
+    *_image_columns(),
+    Column("created", BigInteger, nullable=False),
+    Column("removed", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "id"),
+    Index("customer_code", "account_id", "code", unique=True),
+    Index("customer_card_number", "account_id", "card_number", unique=True),
+    Index(
+        "customer_username_key",
+        "account_id",
+        "username_key",
+        unique=True,
+        sqlite_where=text("username_key IS NOT NULL"),
+        postgresql_where=text("username_key IS NOT NULL"),
+    ),
+    postgresql_with={"fillfactor": 70},
+)
+
+unique_value = Table(
+    "unique_value",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("value", Key, nullable=False),
+    Column("customer_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "number", "value"),
+    Index("unique_value_customer", "account_id", "customer_id"),
+    sqlite_with_rowid=False,
+)
+
+# `uses` counts the batches in force that included the customer; enrolled is who has one. Undo takes its use back.
+enrolment = Table(
+    "enrolment",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("customer_id", BigInteger, nullable=False),
+    Column("campaign_id", BigInteger, nullable=False),
+    Column("balance", BigInteger, nullable=False, server_default="0"),
+    Column("uses", BigInteger, nullable=False, server_default="1"),
+    PrimaryKeyConstraint("account_id", "customer_id", "campaign_id"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
+)
+
+# Append only; the balance of an enrolment is the sum of its entries. `row` tells the entries of one change apart.
+ledger_entry = Table(
+    "ledger_entry",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("change", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("customer_id", BigInteger, nullable=False),
+    Column("campaign_id", BigInteger, nullable=False),
+    Column("item_id", BigInteger),
+    Column("amount", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "change", "customer_id", "row"),
+    Index("ledger_entry_customer", "account_id", "customer_id"),
+    sqlite_with_rowid=False,
+)
+
+# kind: import or undo. status: imported or undone. `undoes` is the batch that an undo took back, `root` the import at
+# the beginning of such a chain (an import is its own root). `campaigns` are the store's numbers, in order. The counts are
+# rows; of an undo they are customers: restored in `updated`, removed in `ignored`, kept in `failed`.
+batch = Table(
+    "batch",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("id", Key, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("face", String(16), nullable=False),
+    Column("user_id", Text, nullable=False, server_default=""),
+    Column("mode", String(16), nullable=False, server_default=""),
+    Column("on_error", String(16), nullable=False, server_default=""),
+    Column("campaigns", Json, nullable=False, server_default="[]"),
+    Column("columns", Json, nullable=False, server_default="[]"),
+    Column("keep_undo", Boolean, nullable=False, server_default=text("true")),
+    Column("undoes", Key),
+    Column("root", Key, nullable=False),
+    Column("charset", Text, nullable=False, server_default=""),
+    Column("rows", BigInteger, nullable=False, server_default="0"),
+    Column("new", BigInteger, nullable=False, server_default="0"),
+    Column("updated", BigInteger, nullable=False, server_default="0"),
+    Column("unchanged", BigInteger, nullable=False, server_default="0"),
+    Column("ignored", BigInteger, nullable=False, server_default="0"),
+    Column("failed", BigInteger, nullable=False, server_default="0"),
+    Column("seconds", BigInteger, nullable=False, server_default="0"),
+    Column("request_digest", LargeBinary),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "id"),
+    Index("batch_number", "account_id", "number", unique=True),
+    Index("batch_id", "id"),
+    Index("batch_root", "account_id", "root"),
+)
+
+# One write transaction of a batch. Customers first_created … last_created are those it made (an empty range: none).
+change = Table(
+    "change",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("change", BigInteger, nullable=False),
+    Column("batch_id", Key, nullable=False),
+    Column("first_created", BigInteger, nullable=False, server_default="0"),
+    Column("last_created", BigInteger, nullable=False, server_default="-1"),
+    PrimaryKeyConstraint("account_id", "change"),
+    Index("change_batch", "account_id", "batch_id"),
+    sqlite_with_rowid=False,
+)
+
+# kind: problem, warning, conflict (of an undo) or made (what a sender learns of a row: `code`, `value` is the card).
+batch_problem = Table(
+    "batch_problem",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("batch_id", Key, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("field", Text, nullable=False, server_default=""),
+    Column("code", Text, nullable=False, server_default=""),
+    Column("value", Text, nullable=False, server_default=""),
+    Column("written", Text, nullable=False, server_default=""),
+    PrimaryKeyConstraint("account_id", "batch_id", "kind", "n"),
+    sqlite_with_rowid=False,
+)
+
+# The before-image of every customer that a change touched but did not make. `was` is what kind of row it was before:
+# live, or removed (an undo that brings a removed customer back).
+snapshot = Table(
+    "snapshot",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("change", BigInteger, nullable=False),
+    Column("customer_id", BigInteger, nullable=False),
+    *_image_columns(),
+    Column("removed", BigInteger),
+    PrimaryKeyConstraint("account_id", "change", "customer_id"),
+    Index("snapshot_customer", "account_id", "customer_id", "change"),
+    sqlite_with_rowid=False,
+)
+
+reply = Table(
+    "reply",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("key", Key, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("batch_id", Key, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "key"),
+    sqlite_with_rowid=False,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", SerialId, primary_key=True),
+    Column("account_id", BigInteger),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False, server_default=""),
+)

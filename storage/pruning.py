@@ -1,0 +1,50 @@
+"""What expires: undo states with their before-images, what is known of single rows, and stored replies."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, func, or_, select
+
+from storage.models import account, batch, batch_problem, change, reply, snapshot
+
+
+def accounts(connection: Connection) -> list[int]:
+    """All accounts' numbers."""
+    return list(connection.execute(select(account.c.id)).scalars())
+
+
+def prune(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> int:
+    """Drop what an account needs no more; times in milliseconds. Returns how many before-images went.
+
+    An undo state lives while it is one of the newest `keep` or younger than `undo_since`. A later image is part of an
+    older state, so that nothing goes while an older state lives. Customers, points and the history itself stay.
+    """
+    newest = (
+        select(batch.c.number)
+        .where(batch.c.account_id == number, batch.c.keep_undo)
+        .order_by(batch.c.number.desc())
+        .limit(keep)
+        .subquery()
+    )
+    oldest = connection.execute(
+        select(func.min(batch.c.number)).where(
+            batch.c.account_id == number,
+            batch.c.keep_undo,
+            or_(batch.c.created_at >= undo_since, batch.c.number.in_(select(newest.c.number))),
+        )
+    ).scalar()
+    connection.execute(delete(reply).where(reply.c.account_id == number, reply.c.created_at < replies_since))
+    if oldest is None:
+        return 0
+    first_change = connection.execute(
+        select(func.min(change.c.change))
+        .join(batch, (batch.c.account_id == change.c.account_id) & (batch.c.id == change.c.batch_id))
+        .where(batch.c.account_id == number, batch.c.number >= oldest)
+    ).scalar()
+    expired = select(batch.c.id).where(batch.c.account_id == number, batch.c.number < oldest)
+    connection.execute(
+        delete(batch_problem).where(batch_problem.c.account_id == number, batch_problem.c.batch_id.in_(expired))
+    )
+    if first_change is None:
+        return 0
+    gone = connection.execute(delete(snapshot).where(snapshot.c.account_id == number, snapshot.c.change < first_change))
+    return gone.rowcount

@@ -1,0 +1,311 @@
+"""Match and plan by set: what each staged row meets in the store, and what shall happen to whom.
+
+The statements are the same for 3 rows and for 3,000,000. Rows that meet another row of the batch, or the customer of
+another row, are set aside as `careful`; importing/resolve.py takes those one by one and hands back what it found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from storage.modes import IGNORE, Shape, changes
+from storage.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The keys of a careful row. `unique` maps "username" or a custom field's number to a value; "" gives it up."""
+
+    row: int
+    code: str | None
+    card_number: str | None
+    unique: dict[str | int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A stored customer that a careful row meets, with the keys that it holds."""
+
+    id: int
+    code: str | None
+    card_number: str | None
+    unique: dict[str | int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A later row of a customer: `first_row` is the customer's first row, `id` its number where it is stored already."""
+
+    row: int
+    first_row: int
+    id: int | None
+    ignored: bool
+
+
+def match(work: Workspace, shape: Shape, account: int) -> bool:
+    """Find what each row matches, fill `target`, and set careful rows aside. Returns whether there are any."""
+    hits = careful = 0
+    if "code" in shape.columns:
+        hits += work.execute(_hit_by("code", work.sqlite), account=account)
+        careful += work.execute(SHARED_CODES)
+    if "card_number" in shape.columns:
+        hits += work.execute(_hit_by("card_number", work.sqlite), account=account)
+    work.analyze("hit")
+    for number in shape.uniques:
+        work.execute(_take_unique(number, work.sqlite))
+    if _fill_target(work, shape, account, again=False) < hits:
+        careful += work.execute(SHARED_TARGETS)
+    for statement in _meetings(shape):
+        careful += work.execute(statement, account=account)
+    if careful:
+        work.execute('DELETE FROM hit WHERE "row" IN (SELECT "row" FROM careful)')
+        work.execute('DELETE FROM target WHERE "row" IN (SELECT "row" FROM careful)')
+    return careful > 0
+
+
+def compare_careful(work: Workspace, shape: Shape, account: int) -> None:
+    """Fill `target` with the customers of careful rows too, as the first row of each compares."""
+    _fill_target(work, shape, account, again=True)
+
+
+def claims(work: Workspace) -> Iterator[Claim]:
+    """The careful rows in row order."""
+    taken = work.rows(
+        'SELECT "row", number, value FROM taken WHERE "row" IN (SELECT "row" FROM careful) ORDER BY "row"'
+    )
+    waiting = next(taken, None)
+    for row, code, card, username in work.rows(
+        'SELECT "row", code, card_number, username_key FROM stage '
+        'WHERE "row" IN (SELECT "row" FROM careful) ORDER BY "row"'
+    ):
+        unique: dict[str | int, str] = {} if username is None else {"username": username}
+        while waiting is not None and waiting[0] == row:
+            unique[waiting[1]] = waiting[2]
+            waiting = next(taken, None)
+        yield Claim(row, code, card, unique)
+
+
+def owners(work: Workspace, shape: Shape, account: int) -> Iterator[Owner]:
+    """The stored customers that hold a key which a careful row gives."""
+    found = [
+        f'SELECT c.id FROM careful k {{then}} stage s ON s."row" = k."row" '
+        f"{{then}} customer c ON c.account_id = :account AND c.{key} = s.{key}"
+        for key in ("code", "card_number", "username_key")
+        if key in shape.columns
+    ]
+    if shape.uniques:
+        found.append(
+            'SELECT u.customer_id FROM careful k {then} taken t ON t."row" = k."row" '
+            "{then} unique_value u ON u.account_id = :account AND u.number = t.number AND u.value = t.value"
+        )
+    ids = " UNION ".join(found)
+    values = (
+        work.rows(
+            f"SELECT customer_id, number, value FROM unique_value WHERE account_id = :account AND customer_id IN ({ids}) "
+            "ORDER BY customer_id",
+            account=account,
+        )
+        if shape.account_uniques
+        else iter(())
+    )
+    waiting = next(values, None)
+    for number, code, card, username in work.rows(
+        f"SELECT id, code, card_number, username_key FROM customer WHERE account_id = :account AND id IN ({ids}) "
+        "ORDER BY id",
+        account=account,
+    ):
+        unique: dict[str | int, str] = {} if username is None else {"username": username}
+        while waiting is not None and waiting[0] == number:
+            unique[waiting[1]] = waiting[2]
+            waiting = next(values, None)
+        yield Owner(number, code, card, unique)
+
+
+def settle(
+    work: Workspace,
+    hits: Iterable[tuple[int, int]],
+    follows: Iterable[Follow],
+    bad_rows: Iterable[int],
+) -> None:
+    """Write down what became of the careful rows: (row, customer) hits, later rows, and rows that have a problem."""
+    work.fill("hit", ("row", "id"), [list(hits)])
+    work.fill(
+        "follow",
+        ("row", "first_row", "id", "ignored"),
+        [[(follow.row, follow.first_row, follow.id, int(follow.ignored)) for follow in follows]],
+    )
+    work.execute(
+        'UPDATE follow SET amount = (SELECT s.amount FROM stage s WHERE s."row" = follow."row"), '
+        'item_id = (SELECT s.item_id FROM stage s WHERE s."row" = follow."row") WHERE ignored = 0'
+    )
+    work.many('DELETE FROM stage WHERE "row" = :row', [{"row": row} for row in bad_rows])
+
+
+def matched_rows(work: Workspace) -> int:
+    """How many rows matched a customer, stored or made by an earlier row."""
+    return work.number("SELECT count(*) FROM hit") + work.number("SELECT count(*) FROM follow WHERE id IS NULL")
+
+
+def forget_targets(work: Workspace) -> None:
+    """Leave every matched customer alone: mode `ignore`."""
+    work.execute("DELETE FROM target")
+
+
+def rename(work: Workspace, stored: Iterable[tuple[int, str | None, str | None]]) -> None:
+    """Say what keys careful customers end with: (customer, new code or None, new card or None)."""
+    work.many(
+        "UPDATE target SET new_code = :code, new_card = :card WHERE id = :id",
+        [{"id": number, "code": code, "card": card} for number, code, card in stored],
+    )
+
+
+def make(work: Workspace, keys: Iterable[tuple[int, str | None, str | None]]) -> int:
+    """Fill `made` with the rows that make a customer. `keys`: (row, code, card) of careful ones. Returns how many."""
+    numbered = ('"row"', "") if work.sqlite else ('n, "row"', 'row_number() OVER (ORDER BY s."row"), ')
+    count = work.execute(
+        f"INSERT INTO made({numbered[0]}, amount, item_id, points) "
+        f'SELECT {numbered[1]}s."row", s.amount, s.item_id, s.amount FROM stage s '
+        'WHERE s."row" NOT IN (SELECT "row" FROM hit) AND s."row" NOT IN (SELECT "row" FROM follow) ORDER BY s."row"'
+    )
+    work.many(
+        'UPDATE made SET code = :code, card_number = :card WHERE "row" = :row',
+        [{"row": row, "code": code, "card": card} for row, code, card in keys],
+    )
+    work.analyze("made")
+    return count
+
+
+def _fill_target(work: Workspace, shape: Shape, account: int, *, again: bool) -> int:
+    count = work.execute(_compare(shape, work.sqlite, again), account=account)
+    work.analyze("target")
+    return count
+
+
+def touch(work: Workspace, account: int, campaigns: tuple[int, ...]) -> int:
+    """Mark the customers on whom the batch leaves a trace: a field, points, or a campaign that they had not joined.
+
+    Returns on how many it leaves none.
+    """
+    work.execute("UPDATE target SET touched = 1 WHERE changed = 1 OR points IS NOT NULL")
+    for campaign in campaigns:
+        work.execute(
+            "UPDATE target SET touched = 1 WHERE touched = 0 AND NOT EXISTS (SELECT 1 FROM enrolment e WHERE "
+            "e.account_id = :account AND e.customer_id = target.id AND e.campaign_id = :campaign AND e.uses > 0)",
+            account=account,
+            campaign=campaign,
+        )
+    return work.number("SELECT count(*) FROM target WHERE touched = 0")
+
+
+@lru_cache(maxsize=8)
+def _hit_by(key: str, sqlite: bool) -> str:
+    # In the order of the key, so that the index is walked and not jumped about in.
+    return (
+        f'INSERT INTO hit("row", id) SELECT s."row", c.id FROM '
+        f'(SELECT "row", {key} FROM stage WHERE {key} IS NOT NULL AND "row" NOT IN (SELECT "row" FROM hit) '
+        f"{f'ORDER BY {key}' if sqlite else ''}) s "
+        f"{{then}} customer c ON c.account_id = :account AND c.{key} = s.{key}"
+    )
+
+
+@lru_cache(maxsize=200)
+def _take_unique(number: int, sqlite: bool) -> str:
+    name = f"custom_field_{number}"
+    if sqlite:
+        value, present = f"json_extract(custom_fields, '$.{name}')", f"json_type(custom_fields, '$.{name}') IS NOT NULL"
+    else:
+        value, present = f"custom_fields ->> '{name}'", f"jsonb_exists(custom_fields, '{name}')"
+    return (
+        f'INSERT INTO taken("row", number, value) SELECT "row", {number}, coalesce({value}, \'\') '
+        f"FROM stage WHERE {present}"
+    )
+
+
+@lru_cache(maxsize=500)
+def _compare(shape: Shape, sqlite: bool, again: bool) -> str:
+    code = "CASE WHEN s.code <> c.code THEN s.code END" if "code" in shape.columns else "NULL"
+    card = (
+        "CASE WHEN s.card_number IS NOT NULL AND s.card_number {differs} c.card_number THEN s.card_number END"
+        if "card_number" in shape.columns
+        else "NULL"
+    )
+    conditions = []
+    if shape.mode != IGNORE:
+        conditions = [f"({key}) IS NOT NULL" for key in (code, card) if key != "NULL"]
+        conditions += changes(shape, sqlite)
+        if shape.makes_cards:
+            staged = "s.card_number IS NULL AND " if "card_number" in shape.columns else ""
+            conditions.append(f"({staged}c.card_number IS NULL)")
+    changed = f"CASE WHEN {' OR '.join(conditions)} THEN 1 ELSE 0 END" if conditions else "0"
+    rest = "WHERE id NOT IN (SELECT id FROM target)" if again else ""
+    # The first row of a customer acts here; where there are several, all of them turn out to be careful.
+    one_each, first = ("OR IGNORE ", "") if sqlite else ("", "DISTINCT ON (h.id) ")
+    return (
+        f'INSERT {one_each}INTO target(id, "row", amount, item_id, points, new_code, new_card, changed, touched) '
+        f'SELECT {first}h.id, h."row", s.amount, s.item_id, s.amount, {code}, {card}, {changed}, 0 '
+        f'FROM (SELECT id, "row" FROM hit {rest} ORDER BY id, "row") h '
+        '{then} customer c ON c.account_id = :account AND c.id = h.id {then} stage s ON s."row" = h."row" '
+        f"{'' if sqlite else 'ORDER BY h.id, h.' + chr(34) + 'row' + chr(34)}"
+    )
+
+
+def _meetings(shape: Shape) -> Iterator[str]:
+    """Statements that find careful rows: two rows with one key, a key of another's customer, and that customer's rows."""
+    if "card_number" in shape.columns:
+        yield SHARED_CARDS
+        yield from _of_others(CARDS_OF_OTHERS)
+    if "username_key" in shape.columns:
+        yield SHARED_USERNAMES
+        yield from _of_others(USERNAMES_OF_OTHERS)
+    if shape.uniques:
+        yield SHARED_VALUES
+        yield from _of_others(VALUES_OF_OTHERS)
+
+
+def _of_others(query: str) -> tuple[str, str]:
+    return (
+        _aside(f'SELECT "row" FROM ({query}) q'),
+        _aside(f'SELECT "row" FROM hit WHERE id IN (SELECT owner FROM ({query}) q)'),
+    )
+
+
+def _aside(query: str) -> str:
+    return f'INSERT INTO careful("row") {query} EXCEPT SELECT "row" FROM careful'
+
+
+# Rows without a hit by code that give the same code; rows with one share their customer.
+SHARED_CODES = _aside(
+    'SELECT "row" FROM stage WHERE code IN (SELECT code FROM stage WHERE code IS NOT NULL '
+    'AND "row" NOT IN (SELECT "row" FROM hit) GROUP BY code HAVING count(*) > 1)'
+)
+SHARED_TARGETS = _aside('SELECT "row" FROM hit WHERE id IN (SELECT id FROM hit GROUP BY id HAVING count(*) > 1)')
+# Cards that a row would take: new customers' and changed ones. A card that stays its customer's is no meeting.
+SHARED_CARDS = _aside(
+    'SELECT "row" FROM stage WHERE card_number IN (SELECT card_number FROM ('
+    'SELECT card_number FROM stage WHERE card_number IS NOT NULL AND "row" NOT IN (SELECT "row" FROM hit) '
+    "UNION ALL SELECT new_card FROM target WHERE new_card IS NOT NULL) q GROUP BY card_number HAVING count(*) > 1)"
+)
+CARDS_OF_OTHERS = (
+    'SELECT t."row", c.id AS owner FROM target t {then} customer c ON c.account_id = :account '
+    "AND c.card_number = t.new_card AND c.id <> t.id WHERE t.new_card IS NOT NULL"
+)
+SHARED_USERNAMES = _aside(
+    "SELECT \"row\" FROM stage WHERE username_key IN (SELECT username_key FROM stage WHERE username_key <> '' "
+    "GROUP BY username_key HAVING count(*) > 1)"
+)
+USERNAMES_OF_OTHERS = (
+    'SELECT s."row", c.id AS owner FROM stage s {then} customer c ON c.account_id = :account '
+    'AND c.username_key = s.username_key LEFT JOIN hit h ON h."row" = s."row" '
+    "WHERE s.username_key <> '' AND h.id {differs} c.id"
+)
+SHARED_VALUES = _aside(
+    "SELECT t.\"row\" FROM taken t {then} (SELECT number, value FROM taken WHERE value <> '' "
+    "GROUP BY number, value HAVING count(*) > 1) q ON q.number = t.number AND q.value = t.value"
+)
+VALUES_OF_OTHERS = (
+    'SELECT t."row", u.customer_id AS owner FROM taken t {then} unique_value u ON u.account_id = :account '
+    'AND u.number = t.number AND u.value = t.value LEFT JOIN hit h ON h."row" = t."row" '
+    "WHERE h.id {differs} u.customer_id"
+)

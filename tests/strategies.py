@@ -1,0 +1,98 @@
+"""Batches for the property tests: few keys, user names and values, so that rows collide all the time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from tests.model import BAD_DATE, Import, Row
+
+SOAK = os.environ.get("TILLGATE_SOAK") == "1"
+
+CAMPAIGNS = {"club": "points", "gift": "giftcard", "visits": "events", "coffee": "buyx"}
+ITEMS = {"1": "espresso", "2": "mocha"}
+
+# "@0" is the code (or card) of the first customer there is by then, "@1" the next one's: made ones come back so.
+CODES = ("k1", "k2", "k3", "@0", "@1", "")
+CARDS = ("c1", "c2", "c3", "@0", "@1", "")
+VALUES = {
+    "code": CODES,
+    "card_number": CARDS,
+    "first_name": ("ann", "bob", ""),
+    "custom_date": ("2020-01-02", "2021-03-04", "2020-01-02", "2021-03-04", "", BAD_DATE),
+    "customer_username": ("ann", "ANN", "bob", ""),
+    "customer_password": ("secret", "other", ""),
+    "customer_PIN": ("1234", ""),
+    "custom_field_1": ("v", "w", ""),
+    "custom_field_2": ("x", "y", ""),
+}
+AMOUNTS = {
+    "points": ("25", "0.5", "0", ""),
+    "giftcard": ("9,95", ".75", "0", ""),
+    "events": ("1", "2.0", ""),
+    "buyx": ("espresso", "2", ""),
+}
+KEYS = ("code", "card_number")
+
+
+def profile(examples: int, soak: int) -> settings:
+    """So many examples in the everyday run, and in the long one (TILLGATE_SOAK=1)."""
+    return settings(
+        max_examples=soak if SOAK else examples,
+        derandomize=False,
+        deadline=None,
+        print_blob=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@st.composite
+def imports(draw: st.DrawFn, most_rows: int = 12) -> Import:
+    """Any batch. Short rows lack their last columns; a row of blanks only is none."""
+    campaigns = draw(st.lists(st.sampled_from(list(CAMPAIGNS)), unique=True, min_size=1, max_size=2))
+    kind = CAMPAIGNS[campaigns[0]]
+    amounts = st.sampled_from(AMOUNTS[kind])
+    others = draw(st.lists(st.sampled_from([*list(VALUES)[2:], "auto_add"]), unique=True, max_size=5))
+    keys = draw(st.sampled_from((KEYS, KEYS, KEYS, ("code",), ("card_number",), ())))
+    columns = tuple(draw(st.permutations([*keys, *others])))
+    if not columns:
+        columns = ("first_name",)
+    cells = {name: amounts if name == "auto_add" else st.sampled_from(VALUES[name]) for name in columns}
+    width = st.sampled_from([len(columns)] * 4 + list(range(1, len(columns) + 1)))
+    row = width.flatmap(lambda n: st.fixed_dictionaries({name: cells[name] for name in columns[:n]}))
+    rows = draw(st.lists(row.filter(lambda r: any(r.values())), min_size=1, max_size=most_rows))
+    return Import(
+        columns,
+        tuple(rows),
+        draw(st.sampled_from(("yes", "update", "update", "ignore"))),
+        draw(st.sampled_from(("skip", "skip", "reject"))),
+        tuple(campaigns),
+        kind,
+        draw(st.sampled_from((None, None, 8))),
+        draw(st.sampled_from((True, True, True, False))),
+    )
+
+
+def undoable(batch: Import) -> Import:
+    """The same batch, with an undo state and its good rows imported."""
+    return replace(batch, keep_undo=True, on_error="skip")
+
+
+def resolved(batch: Import, customers: list[dict[str, str]]) -> Import:
+    """The batch with `@n` replaced by what the n-th of these customers has."""
+
+    def value(name: str, text: str) -> str:
+        if name not in KEYS or not text.startswith("@"):
+            return text
+        number = int(text[1:])
+        # Nobody there, or one without a card: a key of their own.
+        return (customers[number].get(name) if number < len(customers) else None) or f"n{number}"
+
+    def row(cells: Row) -> Row:
+        return {name: value(name, text) for name, text in cells.items()}
+
+    return replace(batch, rows=tuple(row(cells) for cells in batch.rows))

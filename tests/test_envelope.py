@@ -1,0 +1,402 @@
+"""Canonical fields -> a Batch: every rule of PROTOCOL-1.5.md, 2 and 3, and the order in which they are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from importing.access import Access
+from importing.account import Account
+from importing.batch import Batch, Campaign, CampaignType, Mode, OnError, Source
+from importing.core import Core
+from importing.faults import Fault
+from importing.fields import Kind, custom_field
+from legacy_api import calls, envelope
+from legacy_api.envelope import Asked
+from legacy_api.form import Form
+from legacy_api.headers import headers
+
+ACCESS = Access(7, "greatwidgets", "john1970", may_import=True)
+NO_CORE = cast(Core, None)  # an envelope looks at nothing that is stored
+ACCOUNT = Account(
+    fields={f"custom_field_{n}": custom_field(n, f"Label {n}", Kind.TEXT) for n in (1, 7, 999)},
+    campaigns={
+        name: Campaign(number, name, name.title(), CampaignType.POINTS)
+        for number, name in enumerate(["898989889", "13234545", "34534554", "Spring"], 1)
+    },
+)
+LEAST = {"delimiter": "pipe", "campaigns_to_include": "Spring", "profiles_header_1": "code"}
+DATA = b"1|2\n"
+
+
+def batch(
+    fields: Mapping[str, str] = {},
+    without: str = "",
+    data: bytes | None = DATA,
+    key: str = "",
+) -> Batch:
+    sent = {name: value for name, value in {**LEAST, **fields}.items() if name != without}
+    source = None if data is None else Source(BytesIO(data), "utf-8", len(data))
+    return envelope.batch(Asked(NO_CORE, ACCESS, Form(sent, source, "UTF-8", b"d" * 32), key), ACCOUNT)
+
+
+def refusal(fields: Mapping[str, str], without: str = "", data: bytes | None = DATA, key: str = "") -> Fault:
+    with pytest.raises(Fault) as raised:
+        batch(fields, without, data, key)
+    return raised.value
+
+
+def test_the_least_that_is_needed_and_its_defaults() -> None:
+    made = batch()
+    assert (made.account, made.user, made.face) == (7, "john1970", "legacy")
+    assert (made.delimited.delimiter, made.delimited.quotes, made.delimited.multiline) == ("|", False, False)
+    assert (made.mode, made.on_error, made.keep_undo) == (Mode.IGNORE, OnError.REJECT, True)
+    assert made.card_digits is None
+    assert (made.request_key, made.request_digest) == (None, b"d" * 32)
+    assert [campaign.campaign_id for campaign in made.campaigns] == ["Spring"]
+    assert [(header.position, header.field and header.field.name) for header in made.headers] == [(1, "code")]
+
+
+@pytest.mark.parametrize("name", ["overwrite_duplicates", "allow_undo", "no_undo", "card_number_generate"])
+@pytest.mark.parametrize("blank", ["", " ", " \t "])
+def test_a_blank_optional_parameter_counts_as_absent(name: str, blank: str) -> None:
+    made = batch({name: blank})
+    assert (made.mode, made.keep_undo, made.card_digits) == (Mode.IGNORE, True, None)
+
+
+@pytest.mark.parametrize("name", ["on_error", "async", "request_id"])
+def test_so_do_the_others(name: str) -> None:
+    made = batch({name: " "})
+    assert (made.on_error, made.request_key) == (OnError.REJECT, None)
+
+
+class TestApi:
+    @pytest.mark.parametrize("api", ["1.5", "1.50", " 1.5 ", "01.5", "1.6", "1.600", "", " "])
+    def test_served(self, api: str) -> None:
+        envelope.check_api({"api": api})
+
+    def test_absent_is_served(self) -> None:
+        envelope.check_api({})
+
+    @pytest.mark.parametrize(
+        "api", ["1,5", "1.4", "1.7", "15", "2", "1.5.0", "v1.5", "-1.5", "1.5e0", "nan", "1.51", "\u0661.5", "9" * 5000]
+    )
+    def test_refused_naming_what_is_served(self, api: str) -> None:
+        with pytest.raises(Fault, match="bad_api") as raised:
+            envelope.check_api({"api": api})
+        assert "1.5 and 1.6" in raised.value.message
+
+
+class TestType:
+    def test_served_in_any_case(self) -> None:
+        assert calls.find({"type": " Customers_BATCH "}) is calls.SERVED["customers_batch"]
+
+    @pytest.mark.parametrize("name", sorted(calls.NOT_YET))
+    def test_a_later_call_is_refused_by_name(self, name: str) -> None:
+        with pytest.raises(Fault) as raised:
+            calls.find({"type": name})
+        assert raised.value.message == f"The type {name} is not served yet."
+
+    def test_another_type_is_refused_by_name(self) -> None:
+        with pytest.raises(Fault) as raised:
+            calls.find({"type": "Customers<Batch"})
+        assert raised.value.message == r"The type Customers\x3cBatch is not served."
+
+    def test_a_missing_type(self) -> None:
+        for fields in ({}, {"type": " "}):
+            with pytest.raises(Fault, match="missing_type"):
+                calls.find(fields)
+
+
+class TestDelimiter:
+    @pytest.mark.parametrize(
+        ("sent", "delimiter"),
+        [
+            ("pipe", "|"),
+            (" PIPE ", "|"),
+            ("|", "|"),
+            (" | ", "|"),
+            ("Comma", ","),
+            (",", ","),
+            ("TAB", "\t"),
+            ("\t", "\t"),
+            (" \t ", "\t"),
+        ],
+    )
+    def test_by_word_or_literally(self, sent: str, delimiter: str) -> None:
+        made = batch({"delimiter": sent}).delimited
+        assert (made.delimiter, made.quotes) == (delimiter, delimiter == ",")
+
+    @pytest.mark.parametrize("sent", ["", " ", ";", "||", "|,|", "pipes", "\\t", "semicolon", "\n"])
+    def test_else_invalid(self, sent: str) -> None:
+        assert refusal({"delimiter": sent}).message == "Invalid delimiter"
+
+    def test_required(self) -> None:
+        assert refusal({}, without="delimiter").message == "Invalid delimiter"
+
+
+class TestPolicies:
+    @pytest.mark.parametrize(
+        ("sent", "mode"),
+        [
+            ("yes", Mode.REPLACE),
+            ("OVERWRITE", Mode.REPLACE),
+            ("Update", Mode.UPDATE),
+            ("ignore", Mode.IGNORE),
+            (" Skip ", Mode.IGNORE),
+            ("", Mode.IGNORE),
+        ],
+    )
+    def test_overwrite_duplicates(self, sent: str, mode: Mode) -> None:
+        assert batch({"overwrite_duplicates": sent}).mode is mode
+
+    @pytest.mark.parametrize("sent", ["no", "y", "true", "1", "replace"])
+    def test_another_overwrite_duplicates_is_an_error(self, sent: str) -> None:
+        assert refusal({"overwrite_duplicates": sent}).code == "bad_overwrite"
+
+    @pytest.mark.parametrize(
+        ("fields", "kept"),
+        [
+            ({}, True),
+            ({"allow_undo": "yes"}, True),
+            ({"allow_undo": "no"}, True),
+            ({"no_undo": "yes"}, False),
+            ({"no_undo": "TRUE"}, False),
+            ({"no_undo": "y"}, False),
+            ({"no_undo": "1"}, False),
+            ({"no_undo": "no"}, True),
+            ({"no_undo": "on"}, True),
+            ({"no_undo": ""}, True),
+            ({"no_undo": "yes", "allow_undo": "yes"}, True),
+            ({"no_undo": "yes", "allow_undo": "no"}, False),
+        ],
+    )
+    def test_undo(self, fields: dict[str, str], kept: bool) -> None:
+        assert batch(fields).keep_undo is kept
+
+    @pytest.mark.parametrize(("sent", "digits"), [("4", 4), ("10", 10), (" 32 ", 32), ("016", 16), ("", None)])
+    def test_card_digits(self, sent: str, digits: int | None) -> None:
+        assert batch({"card_number_generate": sent}).card_digits == digits
+
+    @pytest.mark.parametrize("sent", ["3", "33", "0", "yes", "10.0", "-8", "+8", "1e1", "\u0668", "9" * 5000])
+    def test_other_card_digits_are_an_error(self, sent: str) -> None:
+        assert refusal({"card_number_generate": sent}).code == "bad_card_digits"
+
+    @pytest.mark.parametrize(("sent", "on_error"), [("reject", OnError.REJECT), ("SKIP", OnError.SKIP)])
+    def test_on_error(self, sent: str, on_error: OnError) -> None:
+        assert batch({"on_error": sent}).on_error is on_error
+
+    def test_another_on_error_is_an_error(self) -> None:
+        assert refusal({"on_error": "stop"}).message == "Invalid on_error: stop. Use reject or skip."
+
+    def test_async(self) -> None:
+        assert refusal({"async": "Yes"}).code == "async_not_served"
+        assert batch({"async": "no"})
+
+
+class TestCampaigns:
+    @pytest.mark.parametrize(
+        ("sent", "chosen"),
+        [
+            ("Spring", ["Spring"]),
+            ("Spring,13234545", ["Spring", "13234545"]),
+            (" Spring , ,13234545,, ", ["Spring", "13234545"]),
+            ("898989889|,|13234545|,|34534554", ["898989889", "13234545", "34534554"]),
+            ("Spring,13234545,Spring", ["Spring", "13234545"]),
+        ],
+    )
+    def test_separated_by_comma_or_as_in_the_page_s_example(self, sent: str, chosen: list[str]) -> None:
+        assert [campaign.campaign_id for campaign in batch({"campaigns_to_include": sent}).campaigns] == chosen
+
+    @pytest.mark.parametrize("sent", ["", " ", ",", " , ,", "|,|"])
+    def test_at_least_one(self, sent: str) -> None:
+        assert refusal({"campaigns_to_include": sent}).message == "At least one campaign is required."
+
+    def test_an_unknown_one_is_named(self) -> None:
+        message = refusal({"campaigns_to_include": "Spring,spring"}).message
+        assert message == "One of the campaigns selected is not valid. (spring)"
+
+
+class TestRequestId:
+    def test_field_or_header_the_field_wins(self) -> None:
+        assert batch({"request_id": " a "}).request_key == "a"
+        assert batch(key="b").request_key == "b"
+        assert batch({"request_id": "a"}, key="b").request_key == "a"
+        assert batch({"request_id": " "}, key="b").request_key == "b"
+
+    def test_255_characters_at_most(self) -> None:
+        assert batch({"request_id": "\u00e9" * 255}).request_key == "\u00e9" * 255
+        assert refusal({"request_id": "x" * 256}).code == "bad_request_id"
+        assert refusal({}, key="x" * 256).code == "bad_request_id"
+
+    def test_what_a_database_cannot_store_is_refused(self) -> None:
+        assert refusal({"request_id": "a\x00b"}).code == "bad_request_id"
+
+
+def named(fields: Mapping[str, str]) -> list[tuple[int, str | None]]:
+    return [
+        (header.position, header.field.name if header.field else None) for header in headers(fields, ACCOUNT.fields)
+    ]
+
+
+def bad(fields: Mapping[str, str]) -> Fault:
+    with pytest.raises(Fault) as raised:
+        headers(fields, ACCOUNT.fields)
+    return raised.value
+
+
+class TestHeaders:
+    def test_in_growing_number_whatever_the_order_sent(self) -> None:
+        sent = {"profiles_header_10": "email", **{f"profiles_header_{n}": "" for n in range(3, 10)}}
+        assert named({**sent, "profiles_header_2": "phone", "profiles_header_1": "code"}) == [
+            (1, "code"),
+            (2, "phone"),
+            *((n, None) for n in range(3, 10)),
+            (10, "email"),
+        ]
+
+    def test_leading_zeros(self) -> None:
+        assert named({"profiles_header_001": "code", "profiles_header_02": "city"}) == [(1, "code"), (2, "city")]
+
+    @pytest.mark.parametrize(
+        ("sent", "name"),
+        [
+            ("code", "code"),
+            ("CARD-Number", "card_number"),
+            ("customer_pin", "customer_PIN"),
+            ("custome_date", "custom_date"),
+            ("Custome-Date", "custom_date"),
+            ("custom_field", "custom_field_1"),
+            ("custom_field_7", "custom_field_7"),
+            ("Custom-Field-007", "custom_field_7"),
+            ("custom_field_999", "custom_field_999"),
+            (" auto_add ", "auto_add"),
+        ],
+    )
+    def test_names(self, sent: str, name: str) -> None:
+        assert named({"profiles_header_1": sent}) == [(1, name)]
+
+    def test_at_least_one(self) -> None:
+        assert bad({}).code == "no_header"
+        assert bad({"profiles_header_1": "", "profiles_header_2": " "}).code == "no_header"
+
+    @pytest.mark.parametrize("number", ["0", "00", "1000", "01000", "9" * 5000])
+    def test_a_number_out_of_range_is_named(self, number: str) -> None:
+        fault = bad({"profiles_header_1": "code", f"profiles_header_{number}": "city"})
+        assert fault.code == "bad_header_number"
+        assert f"profiles_header_{number}"[:40] in fault.message
+
+    def test_999_is_the_highest(self) -> None:
+        sent = {f"profiles_header_{n}": "" for n in range(1, 999)}
+        assert named({**sent, "profiles_header_999": "code"})[-1] == (999, "code")
+
+    def test_a_number_twice(self) -> None:
+        fault = bad({"profiles_header_1": "code", "profiles_header_01": "city"})
+        assert fault.message == "The header number 1 is given twice."
+
+    def test_gaps_of_one_number_are_allowed_at_the_start_too(self) -> None:
+        assert named({"profiles_header_2": "code", "profiles_header_4": "city"}) == [(2, "code"), (4, "city")]
+
+    @pytest.mark.parametrize(("numbers", "two"), [((1, 4), (1, 4)), ((1, 3, 5, 9), (5, 9)), ((3,), (0, 3))])
+    def test_a_larger_gap_names_the_two_numbers(self, numbers: tuple[int, ...], two: tuple[int, int]) -> None:
+        names = ["code", "city", "state", "email"]
+        fault = bad({f"profiles_header_{n}": name for n, name in zip(numbers, names, strict=False)})
+        assert fault.code == "header_gap"
+        assert f"between {two[0]} and {two[1]}" in fault.message
+
+    def test_a_blank_header_fills_a_gap(self) -> None:
+        assert named({"profiles_header_1": "code", "profiles_header_3": "", "profiles_header_5": "city"}) == [
+            (1, "code"),
+            (3, None),
+            (5, "city"),
+        ]
+
+    @pytest.mark.parametrize("sent", ["codes", "custom_field_0", "custom_field_1000", "custom_field_x", "first name"])
+    def test_an_unknown_name_is_named(self, sent: str) -> None:
+        assert bad({"profiles_header_1": sent}).message == f"Unknown field in profiles_header_1: {sent}"
+
+    def test_a_custom_field_that_the_account_does_not_define(self) -> None:
+        fault = bad({"profiles_header_1": "code", "profiles_header_2": "custom_field_2"})
+        assert fault.message == "The field custom_field_2 in profiles_header_2 is not defined in this account."
+
+    @pytest.mark.parametrize(
+        ("first", "second", "name"),
+        [
+            ("code", "CODE", "code"),
+            ("custom_date", "custome_date", "custom_date"),
+            ("custom_field", "custom_field_01", "custom_field_1"),
+        ],
+    )
+    def test_a_name_twice_aliases_too(self, first: str, second: str, name: str) -> None:
+        fault = bad({"profiles_header_1": first, "profiles_header_2": second})
+        assert fault.code == "header_twice"
+        assert name in fault.message
+
+    def test_other_fields_are_no_headers(self) -> None:
+        assert named({"profiles_header_1": "code", "profiles_header": "x", "profiles_header_a": "x"}) == [(1, "code")]
+
+    @given(st.dictionaries(st.text("profiles_header_0123456789", max_size=20), st.sampled_from(["", "code", "x"])))
+    def test_any_fields_give_headers_or_a_fault(self, fields: dict[str, str]) -> None:
+        try:
+            found = named(fields)
+        except Fault as fault:
+            assert fault.message
+        else:
+            assert found == sorted(found)
+
+
+class TestOrder:
+    """The first failure answers; each of these is worse than all that follow."""
+
+    WORSE = (
+        ("delimiter", {"delimiter": "x"}, "bad_delimiter"),
+        ("overwrite_duplicates", {"overwrite_duplicates": "x"}, "bad_overwrite"),
+        ("card_number_generate", {"card_number_generate": "x"}, "bad_card_digits"),
+        ("campaigns_to_include", {"campaigns_to_include": "x"}, "bad_campaign"),
+        ("on_error", {"on_error": "x"}, "bad_on_error"),
+        ("async", {"async": "yes"}, "async_not_served"),
+        ("request_id", {"request_id": "x" * 256}, "bad_request_id"),
+        ("headers", {"profiles_header_1": "x"}, "unknown_header"),
+    )
+
+    @pytest.mark.parametrize("first", range(len(WORSE)))
+    def test_parameters_as_in_the_table_then_headers_then_data(self, first: int) -> None:
+        fields: dict[str, str] = {}
+        for _, wrong, _ in self.WORSE[first:]:
+            fields.update(wrong)
+        assert refusal(fields, data=None).code == self.WORSE[first][2]
+
+    @pytest.mark.parametrize("data", [None, b""])
+    def test_data_last(self, data: bytes | None) -> None:
+        assert refusal({}, data=data).message == "No data was given"
+
+
+class TestUndo:
+    def asked(self, **fields: str) -> Asked:
+        return Asked(NO_CORE, ACCESS, Form(fields, None, "UTF-8", b""))
+
+    def test_a_batch_id(self) -> None:
+        assert envelope.undo(self.asked(batch_id=" b1 ")) == "b1"
+
+    def test_none(self) -> None:
+        with pytest.raises(Fault, match="missing_batch_id"):
+            envelope.undo(self.asked(batch_id=" "))
+
+    def test_one_that_no_database_takes(self) -> None:
+        with pytest.raises(Fault, match="unknown_batch"):
+            envelope.undo(self.asked(batch_id="a\x00b"))
+
+
+class TestYes:
+    @pytest.mark.parametrize("value", ["yes", "YES", "y", "True", "1", " yes "])
+    def test_yes(self, value: str) -> None:
+        assert envelope.is_yes(value)
+
+    @given(st.text())
+    def test_anything_else_is_no(self, value: str) -> None:
+        assert envelope.is_yes(value) is (value.strip().lower() in {"yes", "y", "true", "1"})

@@ -1,0 +1,58 @@
+"""What must always hold of an import: by set it does what the model does row by row, and its preview predicts it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from importing.core import Core
+from tests.actual import Actual, compare, customers_of, expected, foretold
+from tests.model import Import, Model
+from tests.strategies import imports, profile, resolved
+
+
+@pytest.fixture
+def actual(core: Core) -> Actual:
+    return Actual(core)
+
+
+@profile(150, 5000)
+@given(batches=st.lists(imports(), min_size=1, max_size=4))
+def test_by_set_is_row_by_row(actual: Actual, batches: list[Import]) -> None:
+    actual.reset()
+    truth = Model()
+    for batch in batches:
+        batch = resolved(batch, customers_of(truth))
+        compare(truth, truth.apply(batch), actual.apply(batch), batch)
+        assert actual.state() == expected(truth)
+    actual.check()
+
+
+@profile(60, 2000)
+@given(earlier=imports(), batch=imports())
+def test_a_preview_predicts_the_run_and_changes_nothing(actual: Actual, earlier: Import, batch: Import) -> None:
+    actual.reset()
+    truth = Model()
+    for known in (earlier, batch):
+        known = resolved(known, customers_of(truth))
+        before = actual.everything()
+        predicted = actual.preview(known)
+        assert actual.everything() == before
+        result, done = actual.apply(known), truth.apply(known)
+        assert predicted == foretold(known, result, done)
+        compare(truth, done, result, known)
+
+
+@profile(25, 500)
+@given(batch=imports())
+def test_the_same_batch_again_makes_nobody_new(actual: Actual, batch: Import) -> None:
+    # Rows with a code of their own are known the second time, whatever the mode.
+    actual.reset()
+    truth = Model()
+    for _ in range(2):
+        known = resolved(batch, customers_of(truth))
+        result = actual.apply(known)
+        compare(truth, truth.apply(known), result, known)
+    if all(row.get("code", "").startswith("k") for row in batch.rows):
+        assert result.counts.get("new", 0) == 0 or result.problems

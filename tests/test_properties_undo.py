@@ -1,0 +1,118 @@
+"""What must always hold of undo: apply then undo is nothing, and in any order it does what the model does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from importing.batch import Undone
+from importing.core import Core
+from tests import model_undo
+from tests.actual import Actual, compare, customers_of, expected
+from tests.model import Import, Model
+from tests.strategies import imports, profile, resolved, undoable
+
+Step = Import | int
+
+
+class Story:
+    """The same imports and undos told to the model and to the real core. `ids`: number in the history -> batch id."""
+
+    def __init__(self, actual: Actual) -> None:
+        actual.reset()
+        self.actual, self.truth, self.ids = actual, Model(), dict[int, str]()
+
+    def apply(self, batch: Import) -> bool:
+        """Whether anything was imported."""
+        batch = resolved(batch, customers_of(self.truth))
+        result, done = self.actual.apply(batch), self.truth.apply(batch)
+        compare(self.truth, done, result, batch)
+        if done.log is not None:
+            self.ids[done.log] = result.id
+        return done.log is not None
+
+    def undo(self, number: int) -> Undone:
+        """Preview, then undo, and hold both against the model."""
+        before = self.actual.everything()
+        predicted = self.actual.preview_undo(self.ids[number])
+        assert self.actual.everything() == before
+        undone = self.actual.undo(self.ids[number])
+        truth = model_undo.undo(self.truth, number)
+        assert truth.log is not None
+        self.ids[truth.log] = undone.batch_id
+        assert undone.undoes == self.ids[number]
+        counts = {"restored": undone.restored, "removed": undone.removed, "kept": undone.kept}
+        assert told(undone) == sorted(unsaid(*conflict) for conflict in truth.conflicts)
+        assert counts == {name: truth.counts[name] for name in counts}
+        assert (predicted.restored, predicted.removed, predicted.kept) == tuple(counts.values())
+        assert (predicted.batch_id, told(predicted)) == ("", told(undone))
+        assert self.actual.state() == expected(self.truth)
+        return undone
+
+    def undoable(self) -> list[int]:
+        """What can be undone now: an import in force, or the newest undo of one that is not."""
+        newest = {self.truth.root(number): number for number in self.truth.history}
+        chains = ((self.truth.history[root], number) for root, number in newest.items())
+        return [root.number if root.in_force else number for root, number in chains if root.keep_undo]
+
+
+def told(undone: Undone) -> list[tuple[str, str, str, str]]:
+    return sorted(unsaid(c.code, c.field, c.written, c.current) for c in undone.conflicts)
+
+
+def unsaid(code: str, field: str, written: str, current: str) -> tuple[str, str, str, str]:
+    """A conflict; one about a customer who is there or not, as a whole, has no values to compare."""
+    return (code, field, "", "") if field == "customer" or not (written or current) else (code, field, written, current)
+
+
+@pytest.fixture
+def actual(core: Core) -> Actual:
+    return Actual(core)
+
+
+@profile(50, 2000)
+@given(batches=st.lists(imports(6).map(undoable), min_size=1, max_size=4))
+def test_apply_then_undo_is_nothing(actual: Actual, batches: list[Import]) -> None:
+    story, before = Story(actual), [("", "")][:0]
+    for batch in batches:
+        was = str(actual.state()), actual.raw()
+        if story.apply(batch):
+            before.append(was)
+    for number in reversed(list(story.ids)):
+        undone = story.undo(number)
+        assert not undone.kept
+        assert not list(undone.conflicts)
+        assert (str(actual.state()), actual.raw()) == before.pop()
+    actual.check()
+
+
+@profile(120, 5000)
+@given(steps=st.lists(imports(5).map(undoable) | st.integers(0, 5), min_size=3, max_size=9))
+def test_undo_in_any_order_is_as_the_model_says(actual: Actual, steps: Sequence[Step]) -> None:
+    # A number undoes the import, or the undo, that stands there among those that can be undone.
+    story = Story(actual)
+    for step in steps:
+        choices = story.undoable()
+        if isinstance(step, Import):
+            story.apply(step)
+        elif choices:
+            story.undo(choices[step % len(choices)])
+    actual.check()
+
+
+@profile(30, 1000)
+@given(batches=st.lists(imports(4).map(undoable), min_size=2, max_size=3), turns=st.integers(2, 5))
+def test_undo_redo_and_undo_again_is_undo(actual: Actual, batches: list[Import], turns: int) -> None:
+    story = Story(actual)
+    for batch in batches:
+        story.apply(batch)
+    states = [actual.raw()]
+    for _ in range(turns if story.ids else 0):
+        story.undo(story.undoable()[-1])
+        states.append(actual.raw())
+    assert len(set(states[0::2])) == 1
+    assert len(set(states[1::2])) <= 1
+    actual.check()
