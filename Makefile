@@ -4,7 +4,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$name; break; fi; done)
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --only-binary :all:
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir --require-hashes --only-binary :all:
 
 # How long `make soak` may take, and what it runs: the tests that have a long form.
 SOAK_SECONDS ?= 1800

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
+import psycopg
 import sqlalchemy.exc
 
 from importing.faults import Fault
 from settings import BadSettings
+from storage.engine import Busy
 
 # Command -> the module and the name in it. Loaded when used, so that none waits for what it does not need.
 COMMANDS = {
@@ -96,8 +99,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _failed(f"{error.filename or 'The system'}: {error.strerror or error}.")
-    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
+    except Busy:
+        return _failed("The database is busy with another import; nothing was changed.")
+    except sqlalchemy.exc.DBAPIError as error:
         return _failed(f"The database cannot be used: {_first_line(error.orig)}.")
+    except (sqlite3.Error, psycopg.Error) as error:
+        return _failed(f"The database cannot be used: {_first_line(error)}.")
 
 
 def _failed(sentence: str, status: int = 1) -> int:

@@ -30,9 +30,9 @@ BODY_GRACE = 120.0
 LINGER_SECONDS = 30.0
 LINGER_IDLE = 2.0
 
-# With underscores, as the protocol's clients send it. All other names with underscores are dropped: two names that a
-# proxy sees as different would be one to the application.
-UNDERSCORED = frozenset({"API_ACCESS_KEY"})
+# The one header that the protocol's clients may send with underscores, as it is called without. All other names with
+# underscores are dropped: two names that a proxy sees as different would be one to the application.
+UNDERSCORED = frozenset({"API-ACCESS-KEY"})
 
 _UNENCODED = re.compile(rb"[^\x21-\x7e]")
 
@@ -190,8 +190,8 @@ class _Request(Request):  # type: ignore[misc]
 
     def _apply_header_policy(self, name: str, value: str, *args: Any, **options: Any) -> tuple[str, str] | None:
         if "_" in name:
+            name = name.replace("_", "-")
             if name not in UNDERSCORED:
                 return None
-            name = name.replace("_", "-")
         kept: tuple[str, str] | None = super()._apply_header_policy(name, value, *args, **options)
         return kept

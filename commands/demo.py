@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from commands.opening import opened, writing
-from commands.printing import money, rich_table
+from commands.printing import rich_table
 from importing import run
 from importing.account import load
 from importing.batch import Batch, CampaignType, Delimited, Source
@@ -78,7 +78,8 @@ PR_SET_PDEATHSIG = 1
 def demo(leave: bool) -> None:
     """Show everything at once, over HTTP, in a scratch folder.
 
-    The documented batch is previewed, sent and undone; its replies and its customers are shown. Works in a scratch folder, which is removed at the end, on a free port of this machine.
+    The documented batch is previewed, sent and undone; its replies and its customers are shown. Works in a scratch
+    folder, which is removed at the end, on a free port of this machine.
 
     \b
     Examples:
@@ -217,9 +218,5 @@ class _Show:
             account = accounts.find_account(connection, ACCOUNT)
             assert account is not None
             found = list(everyone(connection, account["id"]))
-        rows = [[*(customer.row[name] or "" for name in COLUMNS), _balances(customer.balances)] for customer in found]
-        self.console.print(rich_table((*COLUMNS, "enrolled in"), rows))
-
-
-def _balances(balances: Mapping[str, int]) -> str:
-    return ", ".join(f"{campaign} ({money(balance)})" for campaign, balance in balances.items())
+        rows = [[*(customer.row[name] or "" for name in COLUMNS), str(len(customer.balances))] for customer in found]
+        self.console.print(rich_table((*COLUMNS, "campaigns"), rows))

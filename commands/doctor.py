@@ -45,7 +45,8 @@ class Finding:
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check this installation, and say what to mend.
 
-    Looks at settings, database, queue, file permissions and the clock. Exit status 1 when something is wrong. Prints the settings with their source, secrets masked.
+    Looks at settings, database, queue, file permissions and the clock. Prints the settings with their source, secrets
+    masked. Exit status 1 when something is wrong.
 
     \b
     Example:

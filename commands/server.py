@@ -20,7 +20,8 @@ from storage.engine import Database
 def serve(host: str, port: int, workers: int) -> None:
     """Serve the protocols over HTTP until SIGTERM.
 
-    SIGTERM lets what is under way finish. An SQLite database is migrated first. When the server is ready, it prints one line with its URL.
+    SIGTERM lets what is under way finish. An SQLite database is migrated first. When the server is ready, it prints
+    one line with its URL.
 
     \b
     Example:
@@ -30,7 +31,11 @@ def serve(host: str, port: int, workers: int) -> None:
     from app import create_app
 
     settings = load_settings()
-    with serving.listen(host, port) as listener:
+    try:
+        listener = serving.listen(host, port)
+    except serving.CannotListen as error:
+        raise click.ClickException(str(error)) from None
+    with listener:
         # Opened once before the processes part: the database is brought up, the secret made, and errors are told here.
         with opened(settings):
             pass

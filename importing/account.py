@@ -17,7 +17,7 @@ KINDS: Mapping[str, Kind] = {"Text": Kind.TEXT, "Date": Kind.DATE_TIME, "Pick": 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The custom fields by name ("custom_field_3") in the order of their numbers; the active campaigns by campaign id."""
+    """The custom fields by name ("custom_field_3") in the order of their numbers; the active campaigns by their ids."""
 
     fields: Mapping[str, Field]
     campaigns: Mapping[str, Campaign]

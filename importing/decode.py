@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 from importing.batch import Delimited, Source
 from importing.cutting import BLANKS, Block, Cells, Flaw, Quoted, cut, cut_closed
@@ -19,6 +19,7 @@ from importing.faults import Fault
 
 PIECE = 64 * 1024  # bytes read at once
 LONGEST = 1_000_000  # characters of a row, where its columns do not ask for more
+ROWS_AT_ONCE = 1000  # of text that is read again, and may be long
 EVERY = 1_000_000  # more columns than a row can have
 REREAD = 8_000_000  # characters of files that may be read again after quotes that were never closed
 
@@ -73,10 +74,10 @@ def first_row(source: Source, delimited: Delimited) -> tuple[list[str], int]:
     raise Fault("bad_header_line" if quoted.open else "no_data")
 
 
-def wider(source: Source, delimited: Delimited, columns: int, start: int = 0) -> bool:
+def wider(source: Source, delimited: Delimited, columns: int) -> bool:
     """Whether any row is wider than so many columns, trailing blank ones and rows with flaws not counted."""
     blank = BLANKS + delimited.delimiter
-    for block in blocks(source, delimited, start, most=columns):
+    for block in blocks(source, delimited, most=columns):
         if any(not cells.flaw and any(cells.values[columns:]) for cells in block.cut.values()):
             return True
         plain = (line for index, line in enumerate(block.lines) if index not in block.cut)
@@ -218,11 +219,14 @@ def _multiline_blocks(texts: Iterable[str | _Beginning], shape: _Shape) -> Itera
     for text in chain(texts, [None]):
         if isinstance(text, str) and not records.open and '"' not in text:
             block = _block(first, text, shape)
-        else:
-            block = _assembled(first, list(records.end() if text is None else records.take(text)))
-        if block.lines:
-            yield block
-            first += len(block.lines)
+            if block.lines:
+                yield block
+                first += len(block.lines)
+            continue
+        found = records.end() if text is None else records.take(text)
+        while rows_at_once := list(islice(found, ROWS_AT_ONCE)):
+            yield _assembled(first, rows_at_once)
+            first += len(rows_at_once)
 
 
 def _assembled(first: int, found: list[str | Cells]) -> Block:

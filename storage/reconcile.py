@@ -36,7 +36,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """A later row of a customer: `first_row` is the customer's first row, `id` its number where it is stored already."""
+    """A later row of a customer: `first_row` is the customer's first row, `id` its number where it is stored."""
 
     row: int
     first_row: int
@@ -57,7 +57,7 @@ def match(work: Workspace, shape: Shape, account: int) -> bool:
         work.execute(_take_unique(number, work.sqlite))
     if _fill_target(work, shape, account, again=False) < hits:
         careful += work.execute(SHARED_TARGETS)
-    for statement in _meetings(shape):
+    for statement in _meetings(shape, careful > 0):
         careful += work.execute(statement, account=account)
     if careful:
         work.execute('DELETE FROM hit WHERE "row" IN (SELECT "row" FROM careful)')
@@ -251,11 +251,16 @@ def _compare(shape: Shape, sqlite: bool, again: bool) -> str:
     )
 
 
-def _meetings(shape: Shape) -> Iterator[str]:
-    """Statements that find careful rows: two rows with one key, a key of another's customer, and that customer's rows."""
+def _meetings(shape: Shape, careful: bool) -> Iterator[str]:
+    """Statements that find careful rows: two rows with one key, a key of another customer, and that customer's rows.
+
+    `careful`: some rows are careful already, for they give the same code or have the same customer.
+    """
     if "card_number" in shape.columns:
-        yield SHARED_CARDS
+        yield _shared_cards(careful)
         yield from _of_others(CARDS_OF_OTHERS)
+        if careful:
+            yield from _of_others(CAREFUL_CARDS_OF_OTHERS)
     if "username_key" in shape.columns:
         yield SHARED_USERNAMES
         yield from _of_others(USERNAMES_OF_OTHERS)
@@ -282,14 +287,32 @@ SHARED_CODES = _aside(
 )
 SHARED_TARGETS = _aside('SELECT "row" FROM hit WHERE id IN (SELECT id FROM hit GROUP BY id HAVING count(*) > 1)')
 # Cards that a row would take: new customers' and changed ones. A card that stays its customer's is no meeting.
-SHARED_CARDS = _aside(
-    'SELECT "row" FROM stage WHERE card_number IN (SELECT card_number FROM ('
-    'SELECT card_number FROM stage WHERE card_number IS NOT NULL AND "row" NOT IN (SELECT "row" FROM hit) '
-    "UNION ALL SELECT new_card FROM target WHERE new_card IS NOT NULL) q GROUP BY card_number HAVING count(*) > 1)"
+_CARDS_TAKEN = (
+    'SELECT "row", card_number FROM stage WHERE card_number IS NOT NULL AND "row" NOT IN (SELECT "row" FROM hit) '
+    'UNION ALL SELECT "row", new_card FROM target WHERE new_card IS NOT NULL'
 )
+# `target` tells of a customer's first row only: where there are several, all of their cards count.
+_CARDS_GIVEN = (
+    f'SELECT "row", card_number FROM ({_CARDS_TAKEN}) a '
+    'UNION SELECT "row", card_number FROM stage WHERE card_number IS NOT NULL AND "row" IN (SELECT "row" FROM careful)'
+)
+
+
+def _shared_cards(careful: bool) -> str:
+    cards = _CARDS_GIVEN if careful else _CARDS_TAKEN
+    return _aside(
+        'SELECT "row" FROM stage WHERE card_number IN ('
+        f"SELECT card_number FROM ({cards}) q GROUP BY card_number HAVING count(*) > 1)"
+    )
+
+
 CARDS_OF_OTHERS = (
     'SELECT t."row", c.id AS owner FROM target t {then} customer c ON c.account_id = :account '
     "AND c.card_number = t.new_card AND c.id <> t.id WHERE t.new_card IS NOT NULL"
+)
+CAREFUL_CARDS_OF_OTHERS = (
+    'SELECT s."row", c.id AS owner FROM careful k {then} stage s ON s."row" = k."row" '
+    "{then} customer c ON c.account_id = :account AND c.card_number = s.card_number"
 )
 SHARED_USERNAMES = _aside(
     "SELECT \"row\" FROM stage WHERE username_key IN (SELECT username_key FROM stage WHERE username_key <> '' "

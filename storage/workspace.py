@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from storage import inflight
 from storage.turn import Busy, WriteTurn
 
 FETCH = 1000
+# From how many rows on PostgreSQL's planner is told the sizes of temporary tables.
+ANALYZED = 500
 _cursor_numbers = itertools.count()
 
 
@@ -34,6 +37,7 @@ class Workspace:
         self._inflight = lock_file
         self.kind = kind
         self.sqlite = kind == "sqlite"
+        self._large = False
 
     @contextmanager
     def writing(self, account: int, wait: float) -> Iterator[None]:
@@ -111,28 +115,39 @@ class Workspace:
             cursor.close()
 
     def fill(self, table: str, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[object]]]) -> None:
-        """Write chunks of tuples into a temporary table: by executemany on SQLite, by COPY on PostgreSQL."""
+        """Write chunks of tuples into a table: by executemany on SQLite, by COPY on PostgreSQL. No chunk: no statement."""
+        waiting = iter(chunks)
+        first = next(waiting, None)
+        if not first:
+            return
         names = ", ".join(f'"{name}"' for name in columns)
         if self.sqlite:
             statement = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"
-            for chunk in chunks:
+            for chunk in chain([first], waiting):
                 self._cursor.executemany(statement, chunk)
             return
+        filled = 0
         with self._cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            for chunk in chunks:
+            for chunk in chain([first], waiting):
+                filled += len(chunk)
                 for row in chunk:
                     copy.write_row(row)
+        self._large = self._large or filled > ANALYZED
 
     def _run(self, statement: str, values: Mapping[str, object]) -> Any:
         return self._cursor.execute(spelled(statement, self.kind), values)
 
-    def many(self, statement: str, rows: Iterable[Mapping[str, object]]) -> None:
+    def many(self, statement: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Run one statement for each of a few rows."""
-        self._cursor.executemany(spelled(statement, self.kind), rows)
+        if rows:
+            self._cursor.executemany(spelled(statement, self.kind), rows)
 
     def analyze(self, *tables: str) -> None:
-        """Tell PostgreSQL's planner how large temporary tables are; SQLite joins in the order written."""
-        if not self.sqlite:
+        """Tell PostgreSQL's planner how large temporary tables are; SQLite joins in the order written.
+
+        Only once many rows were filled in: for a few, any plan will do, and this costs more than the batch.
+        """
+        if self._large:
             for table in tables:
                 self._cursor.execute(f"ANALYZE {table}")
 

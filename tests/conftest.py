@@ -26,6 +26,9 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "'cgi' is deprecated", DeprecationWarning)
     from webtest import TestApp  # type: ignore[import-untyped]
 
+# Modules that are no tests themselves, but say in full what was wrong.
+pytest.register_assert_rewrite("tests.legacy")
+
 SECRET = b"x" * 32
 OURS = ("TILLGATE_TEST_", "TILLGATE_SOAK")
 

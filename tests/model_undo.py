@@ -102,7 +102,7 @@ class _Plan:
         """A value to be brought back that somebody else would have then."""
         after = {n: self.images.get(n, c.fields) for n, c in self.model.customers.items()}
         claims = self._restored | {(number, name) for number in self._revived for name in (*IDENTITY, *UNIQUE)}
-        for number, name in sorted(claims):
+        for number, name in sorted(claims, key=lambda claim: (claim[1] != "code", claim)):
             value = folded(name, (after[number] or {}).get(name, ""))
             others = (fields for other, fields in after.items() if fields and other != number)
             if value and name in (*IDENTITY, *UNIQUE) and any(folded(name, f.get(name, "")) == value for f in others):
@@ -112,11 +112,14 @@ class _Plan:
     def _give_up(self, number: int, name: str) -> None:
         """Leave the value as it is. A removed customer whose code is taken stays removed."""
         now = self.model.customers[number].fields.get(name, "")
-        self._conflicts[number, name] = text(now), text(now)
         if number in self._revived and name == "code":
             del self.images[number]
             self._revived.discard(number)
+            # The one conflict of somebody who does not come back; what else is taken does not matter then.
+            self._conflicts = {key: value for key, value in self._conflicts.items() if key[0] != number}
+            self._conflicts[number, name] = "", ""
             return
+        self._conflicts[number, name] = text(now), text(now)
         image = self.images[number]
         assert image is not None
         self._restored.discard((number, name))

@@ -1,0 +1,142 @@
+"""Fast and careful ways of cutting rows agree, wherever pieces end, with a parser that takes one character at a time."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from importing import decode
+from importing.batch import Delimited, Source
+from importing.cutting import Block, Cells, Flaw, Quoted, cut, cut_closed, groups
+
+BLANKS = " \t\xa0"
+TEXTS = st.text(st.sampled_from('ab,,|\t \xa0"""\r\n\n\x0bé😀'), max_size=60)
+DELIMITED = st.sampled_from(
+    [Delimited("|"), Delimited("\t"), Delimited(",", True), Delimited(",", True, True), Delimited("\t", True, True)]
+)
+
+
+def source(text: str) -> Source:
+    data = text.encode()
+    return Source(io.BytesIO(data), "utf-8", len(data))
+
+
+def cells_of(line: str, delimiter: str) -> list[str] | None:
+    """One line with quotes, a character at a time: its cells, None where its quotes are misplaced or not closed."""
+    cells: list[str] = []
+    value, state = "", "before"
+    for character in [*line, delimiter]:
+        if state == "inside":
+            if character == '"':
+                state = "quote"
+            else:
+                value += character
+        elif state == "quote" and character == '"':
+            value, state = value + '"', "inside"
+        elif character == delimiter:
+            cells.append(value.strip(BLANKS))
+            value, state = "", "before"
+        elif state in ("quote", "after"):
+            if character not in BLANKS:
+                return None
+            state = "after"
+        elif state == "before" and character == '"' and not value.strip(BLANKS):
+            value, state = "", "inside"
+        else:
+            value += character
+    return cells if state == "before" else None
+
+
+def plain_rows(text: str, delimited: Delimited) -> list[list[str] | None]:
+    lines = re.split("\r\n|\r|\n", text.removeprefix("\ufeff"))
+    lines = [line for line in lines if line.strip(BLANKS + delimited.delimiter)]
+    if delimited.quotes:
+        return [cells_of(line, delimited.delimiter) for line in lines]
+    return [[cell.strip(BLANKS) for cell in line.split(delimited.delimiter)] for line in lines]
+
+
+def found_rows(blocks: list[Block], delimiter: str) -> list[list[str] | None]:
+    found: dict[int, list[str] | None] = {}
+    for block in blocks:
+        for group in groups(block, delimiter, decode.EVERY):
+            for index, number in enumerate(group.numbers):
+                found[number] = group.cells(index).values
+        for number, _ in block.flawed:
+            found[number] = None
+    assert sorted(found) == list(range(1, len(found) + 1))
+    return [found[number] for number in sorted(found)]
+
+
+@given(TEXTS, st.sampled_from([Delimited("|"), Delimited("\t"), Delimited(",", True)]), st.integers(1, 70))
+@example('a," b', Delimited(",", True), 3)
+def test_lines_are_cut_as_one_character_at_a_time_would(text: str, delimited: Delimited, piece: int) -> None:
+    blocks = list(decode.blocks(source(text), delimited, piece=piece))
+    assert found_rows(blocks, delimited.delimiter) == plain_rows(text, delimited)
+
+
+@given(TEXTS, DELIMITED, st.integers(1, 30), st.integers(1, 40), st.integers(1, 4))
+def test_where_the_pieces_end_changes_nothing(
+    text: str, delimited: Delimited, piece: int, longest: int, most: int
+) -> None:
+    def told(piece: int) -> list[tuple[int, list[str], Flaw]]:
+        rows = []
+        for block in decode.blocks(source(text), delimited, piece=piece, longest=longest, most=most):
+            for group in groups(block, delimited.delimiter, most):
+                rows += [(n, group.cells(i).values, Flaw.NONE) for i, n in enumerate(group.numbers)]
+            rows += [(n, cells.values, cells.flaw) for n, cells in block.flawed]
+        return sorted(rows)
+
+    assert told(piece) == told(1000)
+
+
+@given(TEXTS, DELIMITED)
+def test_what_a_block_says_of_its_values_is_true(text: str, delimited: Delimited) -> None:
+    for block in decode.blocks(source(text), delimited):
+        for group in groups(block, delimited.delimiter, decode.EVERY):
+            for value in (value for column in group.columns for value in column):
+                assert len(value) <= block.longest
+                assert set(value) <= set(block.text)
+
+
+@given(st.text(st.sampled_from('ab, \t\xa0"""'), max_size=30), st.integers(0, 5))
+def test_the_standard_librarys_reader_and_ours_say_the_same(line: str, most: int) -> None:
+    quoted = Quoted(",", most)
+    quoted.feed(line)
+    ours = quoted.cells()
+    theirs = cut_closed(line, ",", most) if line else None
+    assert theirs in (None, ours)
+    if line and '"' in line:
+        assert cut(line, ",", True, most) == ours
+
+
+@given(st.lists(st.lists(st.text('a,"\n\r', max_size=6), min_size=1, max_size=4), max_size=8), st.integers(1, 50))
+def test_files_written_as_rfc_4180_says_are_read_back(table: list[list[str]], piece: int) -> None:
+    text = "".join(",".join('"' + value.replace('"', '""') + '"' for value in row) + "\r\n" for row in table)
+    blocks = list(decode.blocks(source(text), Delimited(",", True, True), piece=piece))
+    assert found_rows(blocks, ",") == table
+
+
+@given(TEXTS, DELIMITED)
+def test_the_first_row_is_the_first_row(text: str, delimited: Delimited) -> None:
+    rows = [row for chunk in decode.rows(source(text), delimited) for row in chunk]
+    if not rows or rows[0].flaw:
+        return
+    cells, start = decode.first_row(source(text), delimited)
+    rest = [row.cells for chunk in decode.rows(source(text), delimited, start) for row in chunk]
+    assert [cells, *rest] == [row.cells for row in rows]
+
+
+@given(TEXTS, DELIMITED, st.integers(0, 4))
+def test_wider_is_what_the_rows_say(text: str, delimited: Delimited, columns: int) -> None:
+    rows = [row for chunk in decode.rows(source(text), delimited) for row in chunk]
+    wide = any(any(row.cells[columns:]) for row in rows if not row.flaw)
+    assert decode.wider(source(text), delimited, columns) == wide
+
+
+def test_cells_are_told_by_their_values() -> None:
+    assert cut("a|b|c|d", "|", False, 2) == Cells(["a", "b", "c|d"])
+    assert cut("a|b||", "|", False, 2) == Cells(["a", "b", ""])
+    assert cut('a,b,"",c', ",", True, 2) == Cells(["a", "b", "c"])
