@@ -87,7 +87,9 @@ def demo(leave: bool) -> None:
       tillgate demo --exit
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both by hand: who is started by a test or in the background may have been told to ignore Ctrl-C.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _interrupt)
     with tempfile.TemporaryDirectory(prefix="tillgate-demo-") as scratch:
         settings = Settings(data_dir=Path(scratch), database_url=f"sqlite:///{scratch}/tillgate.db", secret=None)
         with opened(settings) as core:
@@ -151,9 +153,9 @@ def _end_with_parent() -> None:
 
 
 def _stay(console: Console, url: str, scratch: str) -> None:
-    console.print(f"\nThe server stays up, with its data in {scratch} until then. Press Ctrl-C to stop it.")
-    console.print(f"  {url}/         the legacy protocol 1.5, by POST or GET\n  {url}/api.php  the same")
     with suppress(KeyboardInterrupt):
+        console.print(f"\nThe server stays up, with its data in {scratch} until then. Press Ctrl-C to stop it.")
+        console.print(f"  {url}/         the legacy protocol 1.5, by POST or GET\n  {url}/api.php  the same")
         while True:
             time.sleep(3600)
 

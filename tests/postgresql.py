@@ -18,6 +18,8 @@ import psycopg
 
 # Nothing here has to survive a power cut.
 OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=64MB", "max_connections=300")
+# The benchmarks want what a server has out of the box.
+DURABLE = ("shared_buffers=256MB", "max_wal_size=2GB")
 # PostgreSQL refuses to run as root.
 UNPRIVILEGED = "nobody"
 
@@ -25,7 +27,8 @@ UNPRIVILEGED = "nobody"
 class PostgresServer:
     """A server of one's own, in a temporary folder, reached by a socket file."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._options = DURABLE if durable else OPTIONS
         # Not below pytest's folder, which no other user may enter, and short enough for a socket's name.
         self._folder = Path(tempfile.mkdtemp(prefix="tillgate-pg-", dir=_short_folder()))
         self._as: dict[str, Any] = {"cwd": self._folder}
@@ -38,7 +41,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Make the data folder and start the server; it is ready when this returns."""
-        settings = " ".join(f"-c {option}" for option in OPTIONS)
+        settings = " ".join(f"-c {option}" for option in self._options)
         data = str(self._folder / "data")
         self._run("initdb", "-D", data, "-U", "tillgate", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync")
         listen = f"-c listen_addresses= -c unix_socket_directories={self._folder} {settings}"

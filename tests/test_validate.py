@@ -246,9 +246,9 @@ def test_a_date_custom_field_may_have_a_time_and_custom_date_may_not() -> None:
     assert one("custom_date", "2020-02-29 23:59:59") == (None, "bad_date")
 
 
-@pytest.mark.parametrize("time", ["24:00:00", "23:60:00", "23:59:60", "1:00:00", "12:00", " 12:00:00", "12:00:00 ", "T"])
+@pytest.mark.parametrize("time", ["24:00:00", "23:60:00", "23:59:60", "1:00:00", "12:00", " 12:00:00", "12:00:00Z", "T"])
 def test_what_is_no_time(time: str) -> None:
-    assert one("date", f"2020-01-01 {time}x"[:-1] + ("." if time.endswith(" ") else "")) == (None, "bad_date_time")
+    assert one("date", f"2020-01-01 {time}") == (None, "bad_date_time")
 
 
 @pytest.mark.parametrize(
