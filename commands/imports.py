@@ -81,7 +81,7 @@ def _batch(core: Core, account_id: str, data: DataFile, form: tuple[str, str], o
     with core.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
     known = load(core, account)
-    delimited = Delimited(delimiter, quotes=True, multiline=True)
+    delimited = Delimited(delimiter, quotes=True, multiline=True, guarded=True)
     source, names = data_in(data, codec, delimited, options["names"])
     headers = named_columns(names, known.fields)
     campaigns = _campaigns(known, options["campaigns"])

@@ -53,12 +53,14 @@ class Delimited:
     """How text is cut into rows and columns.
 
     `quotes`: a value may be quoted as RFC 4180 says. `multiline`: a quoted value may span lines (files);
-    the legacy protocol never lets it, so that a stray quote spoils one row only.
+    the legacy protocol never lets it, so that a stray quote spoils one row only. `guarded`: a file that our own export
+    may have written; the guard before what a spreadsheet would run comes off again (see `importing.guard`).
     """
 
     delimiter: str
     quotes: bool = False
     multiline: bool = False
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

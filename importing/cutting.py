@@ -74,7 +74,7 @@ class Group:
 def groups(block: Block, delimiter: str, most: int) -> Iterator[Group]:
     """The block's rows without flaws, by width, trimmed.
 
-    Of cells beyond `most` one stands for all: it is blank where all of them are.
+    Of the cells beyond `most` only the first that is not blank is given, "" where all of them are.
     """
     rows_by_width: dict[int, list[int]] = defaultdict(list)
     for index, cells in block.cut.items():
@@ -103,11 +103,16 @@ def _group(numbers: Sequence[int], lines: Sequence[str], width: int, delimiter: 
     columns: list[Sequence[str]]
     if width > most:
         columns = list(zip(*(line.split(delimiter, most) for line in lines), strict=True))
-        columns[most] = [extra.strip(BLANKS + delimiter) for extra in columns[most]]
+        columns[most] = [_first_given(extra, delimiter) for extra in columns[most]]
     else:
         flat = delimiter.join(lines).split(delimiter)
         columns = [flat[start::width] for start in range(width)]
     return Group(numbers, [_trimmed(column) for column in columns])
+
+
+def _first_given(text: str, delimiter: str) -> str:
+    """The first cell that is not blank."""
+    return text.strip(BLANKS + delimiter).split(delimiter, 1)[0].rstrip(BLANKS)
 
 
 def _trimmed(column: Sequence[str]) -> Sequence[str]:
@@ -123,7 +128,7 @@ def cut(line: str, delimiter: str, quotes: bool, most: int) -> Cells:
     if not quotes or '"' not in line:
         values = line.split(delimiter, most)
         if len(values) > most:
-            values[most] = values[most].strip(BLANKS + delimiter)
+            values[most] = _first_given(values[most], delimiter)
         return Cells([value.strip(BLANKS) for value in values])
     cells = cut_closed(line, delimiter, most)
     if cells is None:

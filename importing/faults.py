@@ -76,7 +76,7 @@ FAULTS: Mapping[str, Declaration] = _table(
     Declaration("undefined_custom_field", "The field {value} in {header} is not defined in this account."),
     # Data
     Declaration("no_data", "No data was given"),
-    Declaration("bad_header_line", "The first line, which names the columns, has a quote that is misplaced or not closed."),
+    Declaration("bad_header_line", "The first line names the columns, but has a quote that is misplaced or not closed."),
     Declaration("bad_rows", "Nothing was imported: {count} of {rows} rows cannot be imported. {rows_text}"),
     Declaration("no_good_rows", "Nothing was imported: none of the {rows} rows can be imported. {rows_text}"),
     Declaration("cards_exhausted", "There are not enough free card numbers of {digits} digits; nothing was imported."),

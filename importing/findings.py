@@ -28,7 +28,7 @@ class Findings:
         self.warnings: list[Problem] = []
 
     def judge(self, number: int, cells: Cells) -> bool:
-        """Judge one row, value by value; whether it is bad. A cell beyond the columns stands for all extra ones."""
+        """Judge one row, value by value; whether it is bad. One cell beyond the columns stands for all extra ones."""
         width, values = len(self._fields), cells.values
         extra = len(values) > width and values[width] != ""
         # A delimiter or quote inside a password moves pieces of it into other columns: then no value is shown.
@@ -43,7 +43,7 @@ class Findings:
                 elif code := column.warning(value):
                     self.warnings.append(Problem(number, field.name, code, shown))
         if extra and cells.flaw is not Flaw.BAD_QUOTES:
-            problems.append(Problem(number, "", "too_many_columns"))
+            problems.append(Problem(number, "", "too_many_columns", "" if hidden else values[width][:KEPT]))
         if cells.flaw:
             problems += self._flaw(number, cells, hidden, bool(problems))
         self.problems += problems

@@ -66,11 +66,14 @@ def stage(work: Workspace, batch: Batch, digests: Digests) -> Staged:
     return Staged(shape, checked.rows, checked.without_code, checked.without_card, problems, warnings)
 
 
-def make_plan(work: Workspace, batch: Batch, staged: Staged) -> Plan:
-    """Plan the staged rows against the store as it is now. Raises Fault("cards_exhausted")."""
+def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool = False) -> Plan:
+    """Plan the staged rows against the store as it is now. Raises Fault("cards_exhausted").
+
+    `trusting`: new customers are taken to have keys of their own; where they have not, applying the plan fails.
+    """
     shape, account = staged.shape, batch.account
     settled = resolve.Settled()
-    if reconcile.match(work, shape, account):
+    if reconcile.match(work, shape, account, trusting=trusting):
         settled = resolve.settle(
             reconcile.claims(work), reconcile.owners(work, shape, account), batch.mode, shape.makes_cards
         )

@@ -101,7 +101,7 @@ def _plan(
     uniques: list[int],
     conflicts: Spool[Conflict],
 ) -> None:
-    history.gather(work, account, change, root)
+    history.gather(work, account, change, root, uniques)
     conflicting: set[int] = set()
 
     def reverted() -> Iterator[tuple[int, Mapping[str, Any]]]:

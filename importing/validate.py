@@ -19,6 +19,7 @@ from importing.decode import LONGEST, PIECE, blocks
 from importing.faults import Problem
 from importing.fields import STANDARD, Field, Into, Kind
 from importing.findings import UNFIT, UNFIT_CHARACTERS, Findings
+from importing.guard import unguard
 from importing.layout import layout
 from importing.spool import Spool
 
@@ -95,7 +96,10 @@ class Checked:
         unfit = any(map(block.text.__contains__, UNFIT_CHARACTERS))
         long = block.longest > self._shortest_limit
         good: list[tuple[object, ...]] = []
+        guarded = self._batch.delimited.guarded and "'" in block.text
         for group in groups(block, self._batch.delimited.delimiter, len(self._fields)):
+            if guarded:
+                group = Group(group.numbers, [list(map(unguard, column)) for column in group.columns])
             bad = {i for i in self._doubtful(group, unfit, long) if findings.judge(group.numbers[i], group.cells(i))}
             clean = group.without(bad)
             if clean.numbers:

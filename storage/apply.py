@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from storage.models import IMAGE
+from storage.models import DOCUMENTS, IMAGE
 from storage.modes import Shape, given, written
 from storage.workspace import Workspace
 
@@ -147,17 +147,23 @@ def _update(shape: Shape, sqlite: bool) -> str:
             f'UPDATE customer c SET {settings} FROM target t JOIN stage s ON s."row" = t."row" '
             "WHERE c.account_id = :account AND c.id = t.id AND t.changed = 1"
         )
-    # An upsert walks the table in key order, once; UPDATE … FROM would collect everything first.
+    # An upsert walks the table in key order, once; UPDATE … FROM would collect everything first. It meets the stored
+    # documents by itself; other values that depend on the stored ones need a join.
+    documents = [name for name in DOCUMENTS if "s." in values.get(name, "")]
+    picked = values | {name: f"coalesce(s.{name}, '{{}}')" for name in documents}
+    updates = {name: f"excluded.{name}" for name in ("updated_at", *values)}
+    for name in documents:
+        updates[name] = values[name].replace("c.", "customer.").replace("s.", "excluded.")
     stored = (
         "{then} customer c ON c.account_id = :account AND c.id = t.id"
-        if any("c." in value for value in values.values())
+        if any("c." in value for value in picked.values())
         else ""
     )
     columns = ", ".join(["id", "account_id", "created", "created_at", "updated_at", *values])
     return (
-        f"INSERT INTO customer({columns}) SELECT {', '.join(['t.id', ':account', '0', '0', ':now', *values.values()])} "
+        f"INSERT INTO customer({columns}) SELECT {', '.join(['t.id', ':account', '0', '0', ':now', *picked.values()])} "
         f'FROM target t {{then}} stage s ON s."row" = t."row" {stored} WHERE t.changed = 1 ORDER BY t.id '
-        "ON CONFLICT(id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in ("updated_at", *values))
+        "ON CONFLICT(id) DO UPDATE SET " + ", ".join(f"{name} = {value}" for name, value in updates.items())
     )
 
 

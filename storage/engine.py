@@ -111,6 +111,7 @@ def _tune_sqlite(engine: Engine) -> None:
             "foreign_keys=ON",
             "temp_store=FILE",
             f"cache_size=-{SQLITE_CACHE_KB}",
+            "temp.cache_size=-32768",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -55,33 +55,25 @@ def changes(work: Workspace, account: int, batch_id: str) -> list[Change]:
     ]
 
 
-def gather(work: Workspace, account: int, change: Change, root: str) -> None:
+def gather(work: Workspace, account: int, change: Change, root: str, uniques: Sequence[int]) -> None:
     """Fill `back` with the customers that the change touched. `root` is the import that the undone batch descends from."""
     for table in ("back", "restore", "rekey"):
         work.execute(f"DELETE FROM {table}")
-    work.execute(
-        "INSERT INTO back(id, kind, later, moved, blocked) SELECT b.customer_id, "
-        "CASE WHEN c.removed = :change THEN 'revive' WHEN c.removed IS NOT NULL THEN 'gone' "
-        "WHEN b.removed IS NOT NULL THEN 'remove' ELSE 'field' END, "
-        "(SELECT min(n.change) FROM snapshot n WHERE n.account_id = :account AND n.customer_id = b.customer_id "
-        "AND n.change > :change), 0, 0 "
-        "FROM snapshot b {then} customer c ON c.account_id = :account AND c.id = b.customer_id "
-        "WHERE b.account_id = :account AND b.change = :change ORDER BY b.customer_id",
-        account=account,
-        change=change.change,
-    )
-    work.execute(
-        "INSERT INTO back(id, kind, later, moved, blocked) SELECT id, 'remove', NULL, 0, 0 FROM customer "
-        "WHERE account_id = :account AND id BETWEEN :first AND :last AND created = :change AND removed IS NULL ORDER BY id",
-        account=account,
-        change=change.change,
-        first=change.first_created,
-        last=change.last_created,
-    )
+    work.execute(_gather_touched(len(uniques) > 0), account=account, change=change.change)
+    if change.last_created >= change.first_created:
+        work.execute(
+            "INSERT INTO back(id, kind, later, moved, keyed, blocked) SELECT id, 'remove', NULL, 1, 0, 0 FROM customer "
+            "WHERE account_id = :account AND id BETWEEN :first AND :last AND created = :change AND removed IS NULL "
+            "ORDER BY id",
+            account=account,
+            change=change.change,
+            first=change.first_created,
+            last=change.last_created,
+        )
     work.analyze("back")
     # Touched by a batch in force that is not of this one's own chain of undos.
     work.execute(
-        "UPDATE back SET kind = 'keep' WHERE kind = 'remove' AND EXISTS (SELECT 1 FROM snapshot n "
+        "UPDATE back SET kind = 'keep', moved = 0 WHERE kind = 'remove' AND EXISTS (SELECT 1 FROM snapshot n "
         "{then} change h ON h.account_id = n.account_id AND h.change = n.change "
         "{then} batch t ON t.account_id = h.account_id AND t.id = h.batch_id "
         "{then} batch r ON r.account_id = t.account_id AND r.id = t.root "
@@ -119,33 +111,21 @@ def restore(work: Workspace, images: Iterable[tuple[int, Mapping[str, Any]]]) ->
 
 def ask_keys(work: Workspace, account: int, change: int, uniques: Sequence[int]) -> None:
     """Fill `rekey` with the keys and unique values that customers shall have again, and mark those somebody else has."""
-    sources = (
-        (
-            "snapshot b",
-            "b.account_id = :account AND b.change = :change AND b.customer_id = k.id",
-            "(k.kind = 'revive' OR (k.kind = 'field' AND k.later IS NULL))",
-        ),
-        ("restore b", "b.id = k.id", "k.kind = 'field'"),
-    )
-    for table, on, where in sources:
-        for name in KEYS:
-            shown = "b.customer_username" if name == "username_key" else f"b.{name}"
+    kinds = [(name, f"b.{name}", f"c.{name}", f"b.{name}") for name in ("code", "card_number")]
+    # A user name that is only spelled in another case has the same key.
+    kinds.append(("username_key", "b.username_key", "c.username_key", "b.customer_username"))
+    for number in uniques:
+        before, current = (_unique(side, number, work.sqlite) for side in ("b", "c"))
+        kinds.append((f"custom_field_{number}", before, current, before))
+    for source in SOURCES:
+        for kind, before, current, shown in kinds:
+            differs = f"{before} {{differs}} {current}"
+            if kind == "username_key":
+                differs = f"({differs} OR b.customer_username {{differs}} c.customer_username)"
             work.execute(
-                f"INSERT INTO rekey(id, kind, value, shown, blocked) SELECT k.id, '{name}', b.{name}, {shown}, 0 "
-                f"FROM back k {{then}} {table} ON {on} "
-                "{then} customer c ON c.account_id = :account AND c.id = k.id "
-                f"WHERE {where} AND (b.{name} {{differs}} c.{name}"
-                + (" OR b.customer_username {differs} c.customer_username)" if name == "username_key" else ")"),
-                account=account,
-                change=change,
-            )
-        for number in uniques:
-            before, current = (_unique(side, number, work.sqlite) for side in ("b", "c"))
-            work.execute(
-                f"INSERT INTO rekey(id, kind, value, shown, blocked) SELECT k.id, 'custom_field_{number}', {before}, "
-                f"{before}, 0 FROM back k {{then}} {table} ON {on} "
-                "{then} customer c ON c.account_id = :account AND c.id = k.id "
-                f"WHERE {where} AND {before} {{differs}} {current}",
+                f"INSERT INTO rekey(id, kind, value, shown, blocked) SELECT k.id, '{kind}', {before}, {shown}, 0 "
+                f"FROM back k {{then}} {source.joined} {{then}} customer c ON c.account_id = :account AND c.id = k.id "
+                f"WHERE k.keyed = 1 AND {source.where} AND {differs}",
                 account=account,
                 change=change,
             )
@@ -207,10 +187,7 @@ def kept(work: Workspace, account: int, change: int) -> Iterator[tuple[int, str]
 
 
 def mark_moved(work: Workspace, account: int, change: int, campaigns: Sequence[int], sign: int) -> None:
-    """Mark the customers to whom something comes back: a field, a key, points, an enrolment."""
-    work.execute(
-        "UPDATE back SET moved = 1 WHERE kind IN ('revive', 'remove')",
-    )
+    """Mark the customers to whom something comes back: a field (most are marked already), a key, points, an enrolment."""
     work.execute(
         "UPDATE back SET moved = 1 WHERE moved = 0 AND EXISTS (SELECT 1 FROM ledger_entry e "
         "WHERE e.account_id = :account AND e.change = :change AND e.customer_id = back.id)",
@@ -219,31 +196,18 @@ def mark_moved(work: Workspace, account: int, change: int, campaigns: Sequence[i
     )
     for campaign in campaigns:
         work.execute(
-            "UPDATE back SET moved = 1 WHERE moved = 0 AND EXISTS (SELECT 1 FROM enrolment e WHERE e.account_id = :account "
-            "AND e.customer_id = back.id AND e.campaign_id = :campaign AND e.uses = :uses)",
+            "UPDATE back SET moved = 1 WHERE moved = 0 AND EXISTS (SELECT 1 FROM enrolment e "
+            "WHERE e.account_id = :account AND e.customer_id = back.id AND e.campaign_id = :campaign AND e.uses = :uses)",
             account=account,
             campaign=campaign,
             uses=1 if sign < 0 else 0,
         )
+    work.execute("UPDATE back SET moved = 1 WHERE moved = 0 AND id IN (SELECT id FROM rekey WHERE blocked = 0)")
     work.execute(
-        "UPDATE back SET moved = 1 WHERE moved = 0 AND id IN (SELECT id FROM rekey WHERE blocked = 0)",
+        "UPDATE back SET moved = 1 WHERE moved = 0 AND kind = 'field' AND id IN (SELECT b.id FROM restore b "
+        f"{{then}} customer c ON c.account_id = :account AND c.id = b.id WHERE {_PLAIN_DIFFERS})",
+        account=account,
     )
-    for table, on, where in (
-        (
-            "snapshot b",
-            "b.account_id = :account AND b.change = :change AND b.customer_id = k.id",
-            "k.later IS NULL",
-        ),
-        ("restore b", "b.id = k.id", "k.later IS NOT NULL"),
-    ):
-        differs = " OR ".join(f"b.{name} <> c.{name}" for name in PLAIN if not name.endswith("_digest"))
-        work.execute(
-            f"UPDATE back SET moved = 1 WHERE moved = 0 AND kind = 'field' AND id IN (SELECT k.id FROM back k "
-            f"{{then}} {table} ON {on} {{then}} customer c ON c.account_id = :account AND c.id = k.id "
-            f"WHERE k.kind = 'field' AND {where} AND ({differs}))",
-            account=account,
-            change=change,
-        )
 
 
 def mark_conflicts(work: Workspace, customers: Iterable[int]) -> None:
@@ -268,22 +232,8 @@ def take_back(
 ) -> None:
     """Apply `back`: images first, then removals, fields, keys, points and enrolments. `undo` is the undo's own change."""
     values = {"account": account, "change": change, "undo": undo, "now": now}
-    image = ", ".join(IMAGE)
-    work.execute(
-        f"INSERT INTO snapshot(account_id, change, customer_id, {image}, removed) SELECT :account, :undo, c.id, "
-        f"{', '.join(f'c.{name}' for name in IMAGE)}, c.removed FROM back k "
-        "{then} customer c ON c.account_id = :account AND c.id = k.id",
-        **values,
-    )
-    blank = ", ".join(
-        f"{name} = " + ("'{}'" if name in DOCUMENTS else "0" if name.endswith("_version") else "''") for name in PLAIN
-    )
-    work.execute(
-        "UPDATE customer SET code = NULL, card_number = NULL, customer_username = NULL, username_key = NULL, "
-        f"{blank}, removed = :undo, updated_at = :now "
-        "WHERE account_id = :account AND id IN (SELECT id FROM back WHERE kind = 'remove')",
-        **values,
-    )
+    for statement in (TAKE_IMAGES, REMOVE):
+        work.execute(statement, **values)
     for name in KEYS:
         also = ", customer_username = NULL" if name == "username_key" else ""
         work.execute(
@@ -291,20 +241,8 @@ def take_back(
             f"AND id IN (SELECT id FROM rekey WHERE kind = '{name}' AND blocked = 0)",
             **values,
         )
-    settings = ", ".join(f"{name} = b.{name}" for name in PLAIN)
-    for table, on, where in (
-        (
-            "snapshot b",
-            "b.account_id = :account AND b.change = :change AND b.customer_id = k.id",
-            "(k.kind = 'revive' OR (k.kind = 'field' AND k.later IS NULL)) AND k.moved = 1",
-        ),
-        ("restore b", "b.id = k.id", "k.kind = 'field' AND k.moved = 1"),
-    ):
-        work.execute(
-            f"UPDATE customer SET {settings}, removed = NULL, updated_at = :now FROM back k {{then}} {table} ON {on} "
-            f"WHERE customer.account_id = :account AND customer.id = k.id AND {where}",
-            **values,
-        )
+    for source in SOURCES:
+        work.execute(_give_back(source, work.sqlite), **values)
     for name in KEYS:
         also = ", customer_username = r.shown" if name == "username_key" else ""
         work.execute(
@@ -312,15 +250,95 @@ def take_back(
             f"AND customer.id = r.id AND r.kind = '{name}' AND r.blocked = 0",
             **values,
         )
-    _take_back_points(work, values)
-    for campaign in campaigns:
+    if campaigns:
+        work.execute(TAKE_POINTS_BACK, **values)
+    points = (
+        "coalesce((SELECT sum(e.amount) FROM ledger_entry e WHERE e.account_id = :account "
+        "AND e.customer_id = enrolment.customer_id AND e.change = :change), 0)"
+    )
+    for place, campaign in enumerate(campaigns):
         work.execute(
-            "UPDATE enrolment SET uses = uses + :sign WHERE account_id = :account AND campaign_id = :campaign "
-            "AND customer_id IN (SELECT id FROM back)",
+            f"UPDATE enrolment SET uses = uses + :sign, balance = balance - {'0' if place else points} "
+            "WHERE account_id = :account AND campaign_id = :campaign AND customer_id IN (SELECT id FROM back)",
             account=account,
             campaign=campaign,
+            change=change,
             sign=sign,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where `b`, what a customer shall be again, comes from, and for whom."""
+
+    joined: str
+    where: str
+
+
+SOURCES = (
+    Source(
+        "snapshot b ON b.account_id = :account AND b.change = :change AND b.customer_id = k.id",
+        "(k.kind = 'revive' OR (k.kind = 'field' AND k.later IS NULL))",
+    ),
+    Source("restore b ON b.id = k.id", "k.kind = 'field'"),
+)
+
+# Secrets are compared by version, which raising a digest does not change.
+_PLAIN_DIFFERS = " OR ".join(f"b.{name} <> c.{name}" for name in PLAIN if not name.endswith("_digest"))
+_KEY_DIFFERS = " OR ".join(f"b.{name} {{differs}} c.{name}" for name in (*KEYS, "customer_username"))
+_LATER = (
+    "SELECT min(n.change) FROM snapshot n "
+    "WHERE n.account_id = :account AND n.customer_id = b.customer_id AND n.change > :change"
+)
+TAKE_IMAGES = (
+    f"INSERT INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) SELECT :account, :undo, c.id, "
+    f"{', '.join(f'c.{name}' for name in IMAGE)}, c.removed FROM back k "
+    "{then} customer c ON c.account_id = :account AND c.id = k.id"
+)
+_BLANK = ", ".join(
+    f"{name} = " + ("'{}'" if name in DOCUMENTS else "0" if name.endswith("_version") else "''") for name in PLAIN
+)
+REMOVE = (
+    "UPDATE customer SET code = NULL, card_number = NULL, customer_username = NULL, username_key = NULL, "
+    f"{_BLANK}, removed = :undo, updated_at = :now "
+    "WHERE account_id = :account AND id IN (SELECT id FROM back WHERE kind = 'remove')"
+)
+TAKE_POINTS_BACK = (
+    'INSERT INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
+    'SELECT :account, :undo, e.customer_id, e."row", e.campaign_id, e.item_id, -e.amount, :now FROM back k '
+    "{then} ledger_entry e ON e.account_id = :account AND e.customer_id = k.id AND e.change = :change"
+)
+
+
+def _gather_touched(uniques: bool) -> str:
+    keyed = f"{_KEY_DIFFERS} OR b.custom_fields <> c.custom_fields" if uniques else _KEY_DIFFERS
+    return (
+        "INSERT INTO back(id, kind, later, moved, keyed, blocked) SELECT q.id, q.kind, q.later, "
+        "CASE WHEN q.kind IN ('remove', 'revive') OR (q.kind = 'field' AND q.later IS NULL AND q.differs) "
+        "THEN 1 ELSE 0 END, CASE WHEN q.later IS NOT NULL OR q.keyed THEN 1 ELSE 0 END, 0 "
+        "FROM (SELECT b.customer_id AS id, CASE WHEN c.removed = :change THEN 'revive' "
+        "WHEN c.removed IS NOT NULL THEN 'gone' WHEN b.removed IS NOT NULL THEN 'remove' ELSE 'field' END AS kind, "
+        f"({_LATER}) AS later, ({_PLAIN_DIFFERS}) AS differs, ({keyed}) AS keyed "
+        "FROM snapshot b {then} customer c ON c.account_id = :account AND c.id = b.customer_id "
+        "WHERE b.account_id = :account AND b.change = :change) q ORDER BY q.id"
+    )
+
+
+def _give_back(source: Source, sqlite: bool) -> str:
+    where = f"{source.where} AND k.moved = 1"
+    if not sqlite:
+        settings = ", ".join(f"{name} = b.{name}" for name in PLAIN)
+        return (
+            f"UPDATE customer c SET {settings}, removed = NULL, updated_at = :now FROM back k JOIN {source.joined} "
+            f"WHERE c.account_id = :account AND c.id = k.id AND {where}"
+        )
+    # An upsert walks the table in key order, once (as in storage/apply.py).
+    settings = ", ".join(f"{name} = excluded.{name}" for name in (*PLAIN, "removed", "updated_at"))
+    return (
+        f"INSERT INTO customer(id, account_id, created, created_at, updated_at, removed, {', '.join(PLAIN)}) "
+        f"SELECT k.id, :account, 0, 0, :now, NULL, {', '.join(f'b.{name}' for name in PLAIN)} "
+        f"FROM back k {{then}} {source.joined} WHERE {where} ORDER BY k.id ON CONFLICT(id) DO UPDATE SET {settings}"
+    )
 
 
 def rewrite_uniques(work: Workspace, account: int, undo: int, uniques: Sequence[int]) -> None:
@@ -357,22 +375,6 @@ def rewrite_uniques(work: Workspace, account: int, undo: int, uniques: Sequence[
             f"FROM back k {{then}} customer c ON c.account_id = :account AND c.id = k.id WHERE {value} IS NOT NULL",
             account=account,
         )
-
-
-def _take_back_points(work: Workspace, values: Mapping[str, object]) -> None:
-    work.execute(
-        'INSERT INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
-        'SELECT :account, :undo, e.customer_id, e."row", e.campaign_id, e.item_id, -e.amount, :now FROM ledger_entry e '
-        "WHERE e.account_id = :account AND e.change = :change",
-        **values,
-    )
-    work.execute(
-        "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
-        "SELECT :account, e.customer_id, e.campaign_id, sum(-e.amount), 0 FROM ledger_entry e "
-        "WHERE e.account_id = :account AND e.change = :change GROUP BY e.customer_id, e.campaign_id "
-        "ON CONFLICT(account_id, customer_id, campaign_id) DO UPDATE SET balance = enrolment.balance + excluded.balance",
-        **values,
-    )
 
 
 def _unique(side: str, number: int, sqlite: bool) -> str:

@@ -164,15 +164,16 @@ customer = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("account_id", "id"),
-    Index("customer_code", "account_id", "code", unique=True),
-    Index("customer_card_number", "account_id", "card_number", unique=True),
-    Index(
-        "customer_username_key",
-        "account_id",
-        "username_key",
-        unique=True,
-        sqlite_where=text("username_key IS NOT NULL"),
-        postgresql_where=text("username_key IS NOT NULL"),
+    *(
+        Index(
+            f"customer_{key}",
+            "account_id",
+            key,
+            unique=True,
+            sqlite_where=text(f"{key} IS NOT NULL"),
+            postgresql_where=text(f"{key} IS NOT NULL"),
+        )
+        for key in ("code", "card_number", "username_key")
     ),
     postgresql_with={"fillfactor": 70},
 )

@@ -44,21 +44,25 @@ class Follow:
     ignored: bool
 
 
-def match(work: Workspace, shape: Shape, account: int) -> bool:
-    """Find what each row matches, fill `target`, and set careful rows aside. Returns whether there are any."""
+def match(work: Workspace, shape: Shape, account: int, *, trusting: bool = False) -> bool:
+    """Find what each row matches, fill `target`, and set careful rows aside. Returns whether there are any.
+
+    `trusting`: do not look for new customers who would get the same code or card; the unique keys refuse those.
+    """
     hits = careful = 0
-    if "code" in shape.columns:
-        hits += work.execute(_hit_by("code", work.sqlite), account=account)
-        careful += work.execute(SHARED_CODES)
-    if "card_number" in shape.columns:
-        hits += work.execute(_hit_by("card_number", work.sqlite), account=account)
+    for key in ("code", "card_number"):
+        if key in shape.columns:
+            hits += work.execute(_hit_by(key, "code" in shape.columns, work.sqlite), account=account)
     work.analyze("hit")
     for number in shape.uniques:
         work.execute(_take_unique(number, work.sqlite))
     if _fill_target(work, shape, account, again=False) < hits:
         careful += work.execute(SHARED_TARGETS)
-    for statement in _meetings(shape, careful > 0):
+    for statement in _meetings(shape):
         careful += work.execute(statement, account=account)
+    if careful or not trusting:
+        for statement in _shared_keys(shape):
+            careful += work.execute(statement, account=account)
     if careful:
         work.execute('DELETE FROM hit WHERE "row" IN (SELECT "row" FROM careful)')
         work.execute('DELETE FROM target WHERE "row" IN (SELECT "row" FROM careful)')
@@ -200,12 +204,13 @@ def touch(work: Workspace, account: int, campaigns: tuple[int, ...]) -> int:
 
 
 @lru_cache(maxsize=8)
-def _hit_by(key: str, sqlite: bool) -> str:
+def _hit_by(key: str, codes: bool, sqlite: bool) -> str:
     # In the order of the key, so that the index is walked and not jumped about in.
+    rest = ' AND "row" NOT IN (SELECT "row" FROM hit)' if key == "card_number" and codes else ""
+    order = f" ORDER BY {key}" if sqlite else ""
     return (
         f'INSERT INTO hit("row", id) SELECT s."row", c.id FROM '
-        f'(SELECT "row", {key} FROM stage WHERE {key} IS NOT NULL AND "row" NOT IN (SELECT "row" FROM hit) '
-        f"{f'ORDER BY {key}' if sqlite else ''}) s "
+        f'(SELECT "row", {key} FROM stage WHERE {key} IS NOT NULL{rest}{order}) s '
         f"{{then}} customer c ON c.account_id = :account AND c.{key} = s.{key}"
     )
 
@@ -251,22 +256,25 @@ def _compare(shape: Shape, sqlite: bool, again: bool) -> str:
     )
 
 
-def _meetings(shape: Shape, careful: bool) -> Iterator[str]:
-    """Statements that find careful rows: two rows with one key, a key of another customer, and that customer's rows.
-
-    `careful`: some rows are careful already, for they give the same code or have the same customer.
-    """
+def _meetings(shape: Shape) -> Iterator[str]:
+    """Statements that find rows with a key of another customer, that customer's rows, and two rows with one value."""
     if "card_number" in shape.columns:
-        yield _shared_cards(careful)
         yield from _of_others(CARDS_OF_OTHERS)
-        if careful:
-            yield from _of_others(CAREFUL_CARDS_OF_OTHERS)
     if "username_key" in shape.columns:
         yield SHARED_USERNAMES
         yield from _of_others(USERNAMES_OF_OTHERS)
     if shape.uniques:
         yield SHARED_VALUES
         yield from _of_others(VALUES_OF_OTHERS)
+
+
+def _shared_keys(shape: Shape) -> Iterator[str]:
+    """Statements that find rows which give the same code or take the same card."""
+    if "code" in shape.columns:
+        yield SHARED_CODES
+    if "card_number" in shape.columns:
+        yield SHARED_CARDS
+        yield from _of_others(CAREFUL_CARDS_OF_OTHERS)
 
 
 def _of_others(query: str) -> tuple[str, str]:
@@ -280,32 +288,20 @@ def _aside(query: str) -> str:
     return f'INSERT INTO careful("row") {query} EXCEPT SELECT "row" FROM careful'
 
 
-# Rows without a hit by code that give the same code; rows with one share their customer.
 SHARED_CODES = _aside(
-    'SELECT "row" FROM stage WHERE code IN (SELECT code FROM stage WHERE code IS NOT NULL '
-    'AND "row" NOT IN (SELECT "row" FROM hit) GROUP BY code HAVING count(*) > 1)'
+    'SELECT "row" FROM stage WHERE code IN '
+    "(SELECT code FROM stage WHERE code IS NOT NULL GROUP BY code HAVING count(*) > 1)"
 )
 SHARED_TARGETS = _aside('SELECT "row" FROM hit WHERE id IN (SELECT id FROM hit GROUP BY id HAVING count(*) > 1)')
-# Cards that a row would take: new customers' and changed ones. A card that stays its customer's is no meeting.
-_CARDS_TAKEN = (
+# Cards that a row would take: new customers' and changed ones; a card that stays its customer's is no meeting. `target`
+# tells of a customer's first row only: where there are several, the cards of all of them count.
+SHARED_CARDS = _aside(
+    'SELECT "row" FROM stage WHERE card_number IN (SELECT card_number FROM ('
     'SELECT "row", card_number FROM stage WHERE card_number IS NOT NULL AND "row" NOT IN (SELECT "row" FROM hit) '
-    'UNION ALL SELECT "row", new_card FROM target WHERE new_card IS NOT NULL'
-)
-# `target` tells of a customer's first row only: where there are several, all of their cards count.
-_CARDS_GIVEN = (
-    f'SELECT "row", card_number FROM ({_CARDS_TAKEN}) a '
+    'UNION SELECT "row", new_card FROM target WHERE new_card IS NOT NULL '
     'UNION SELECT "row", card_number FROM stage WHERE card_number IS NOT NULL AND "row" IN (SELECT "row" FROM careful)'
+    ") q GROUP BY card_number HAVING count(*) > 1)"
 )
-
-
-def _shared_cards(careful: bool) -> str:
-    cards = _CARDS_GIVEN if careful else _CARDS_TAKEN
-    return _aside(
-        'SELECT "row" FROM stage WHERE card_number IN ('
-        f"SELECT card_number FROM ({cards}) q GROUP BY card_number HAVING count(*) > 1)"
-    )
-
-
 CARDS_OF_OTHERS = (
     'SELECT t."row", c.id AS owner FROM target t {then} customer c ON c.account_id = :account '
     "AND c.card_number = t.new_card AND c.id <> t.id WHERE t.new_card IS NOT NULL"

@@ -79,7 +79,7 @@ def _definitions(sqlite: bool) -> list[str]:
         f"{name} {json if name in DOCUMENTS else number if name.endswith('_version') else text}" for name in IMAGE
     )
     bodies |= {
-        "back": f"id {key}, kind {text}, later {number}, moved {number}, blocked {number}",
+        "back": f"id {key}, kind {text}, later {number}, moved {number}, keyed {number}, blocked {number}",
         "restore": f"id {key}, {image}",
         "rekey": f"id {number}, kind {text}, value {text}, shown {text}, blocked {number}",
     }

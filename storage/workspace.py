@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -25,6 +26,10 @@ FETCH = 1000
 # From how many rows on PostgreSQL's planner is told the sizes of temporary tables.
 ANALYZED = 500
 _cursor_numbers = itertools.count()
+
+
+class KeyTaken(Exception):
+    """A unique key would have been there twice."""
 
 
 class Workspace:
@@ -83,6 +88,20 @@ class Workspace:
             self._driver.rollback()
             self.execute("SELECT pg_advisory_unlock(:place)", place=place)
             self.commit()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that is taken back alone on an error. Raises KeyTaken for a unique key twice."""
+        self._cursor.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException as error:
+            self._cursor.execute("ROLLBACK TO part")
+            self._cursor.execute("RELEASE part")
+            if isinstance(error, sqlite3.IntegrityError | psycopg.errors.UniqueViolation):
+                raise KeyTaken from error
+            raise
+        self._cursor.execute("RELEASE part")
 
     def commit(self) -> None:
         """End the transaction under way, keeping what it did."""

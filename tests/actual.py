@@ -243,7 +243,7 @@ def customers_of(truth: Model) -> list[dict[str, str]]:
 
 
 def foretold(batch: Import, result: Result, done: Done) -> Result:
-    """The real result as its preview shows it: no batch id, and only rows whose code is known; no card that is made up."""
+    """The real result as its preview shows it: no batch id, only rows whose code is known, no card that is made up."""
     made = [
         (row, code, "" if card.startswith("?") else card)
         for row, code, card in done.made

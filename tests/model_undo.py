@@ -43,9 +43,11 @@ def undo(model: Model, number: int) -> Undone:
         model.customers[customer].uses[campaign] -= uses
         log.uses[customer, campaign] = -uses
     model.history[log.number] = log
-    target.in_force = False
-    if target.undoes is not None:
-        model.history[target.undoes].in_force = True
+    # The import is in force again, or no longer; of the undos in its chain only the newest can itself be undone.
+    root = model.root(number)
+    for other in model.history.values():
+        if model.root(other.number) == root:
+            other.in_force = other is log or (other.number == root and not other.in_force)
     return Undone(log=log.number, counts=fates, conflicts=sorted(plan.conflicts))
 
 

@@ -6,10 +6,12 @@ The wheel's own starter makes a system user and opens every folder above the dat
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,15 @@ DURABLE = ("shared_buffers=256MB", "max_wal_size=2GB")
 # PostgreSQL refuses to run as root.
 UNPRIVILEGED = "nobody"
 
+# Ends the server when the tests' process does, in whatever way that is: then its standard input is at an end.
+WATCH = """
+import json, shutil, subprocess, sys
+command, options, folder = json.loads(sys.argv[1])
+sys.stdin.read()
+subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+
 
 class PostgresServer:
     """A server of one's own, in a temporary folder, reached by a socket file."""
@@ -31,7 +42,7 @@ class PostgresServer:
         self._options = DURABLE if durable else OPTIONS
         # Not below pytest's folder, which no other user may enter, and short enough for a socket's name.
         self._folder = Path(tempfile.mkdtemp(prefix="tillgate-pg-", dir=_short_folder()))
-        self._as: dict[str, Any] = {"cwd": self._folder}
+        self._as: dict[str, Any] = {"cwd": str(self._folder)}
         if os.geteuid() == 0:
             user = pwd.getpwnam(UNPRIVILEGED)
             os.chown(self._folder, user.pw_uid, user.pw_gid)
@@ -43,14 +54,21 @@ class PostgresServer:
         """Make the data folder and start the server; it is ready when this returns."""
         settings = " ".join(f"-c {option}" for option in self._options)
         data = str(self._folder / "data")
-        self._run("initdb", "-D", data, "-U", "tillgate", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync")
         listen = f"-c listen_addresses= -c unix_socket_directories={self._folder} {settings}"
-        self._run("pg_ctl", "-D", data, "-l", str(self._folder / "log"), "-o", listen, "-w", "start")
+        try:
+            self._run("initdb", "-D", data, "-U", "tillgate", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync")
+            self._run("pg_ctl", "-D", data, "-l", str(self._folder / "log"), "-o", listen, "-w", "start")
+        except RuntimeError:
+            shutil.rmtree(self._folder)
+            raise
+        stop = [str(self._programs / "pg_ctl"), "-D", data, "-m", "immediate", "-w", "stop"]
+        watch = [sys.executable, "-c", WATCH, json.dumps([stop, self._as, str(self._folder)])]
+        # In a session of its own, so that an interrupt from the keyboard does not end it.
+        self._watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
 
     def stop(self) -> None:
         """Stop the server, whoever is connected, and remove all of it."""
-        self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "-w", "stop")
-        shutil.rmtree(self._folder)
+        self._watcher.communicate()
 
     def create(self, template: str = "template0") -> str:
         """A new database; returns its name."""

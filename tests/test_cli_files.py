@@ -263,6 +263,15 @@ class TestExport:
         copies = {customer["code"]: customer for customer in tillgate.ok("customers", "other", "--json").json}
         assert _without_times(copies) == _without_times(before)
 
+    def test_guard_is_taken_off_again(self, tillgate: CommandLine) -> None:
+        values = ["=1+1", "+1 555", "-5", "@x", "'=1", "''@x", "'t Hooft", "O'Neil", "'"]
+        text = "code,city\n" + "".join(f"{number},{guard(value)}\n" for number, value in enumerate(values))
+        tillgate.ok("import", "greatwidgets", write(text))
+        assert [customer["city"] for customer in customers(tillgate).values()] == values
+        exported = write(tillgate.ok("export", "greatwidgets").out)
+        assert "'=1+1" in Path(exported).read_text()
+        assert tillgate.ok("import", "greatwidgets", exported, "--mode", "yes", "--json").json["unchanged"] == 9
+
 
 class TestGuard:
     @pytest.mark.parametrize("value", ["=1+1", "+1 555", "-5", "@x", "\ty", "\rz", "'=1", "''@x", "\uff1d1"])

@@ -1,4 +1,4 @@
-"""Fast and careful ways of cutting rows agree, wherever pieces end, with a parser that takes one character at a time."""
+"""All ways of cutting rows agree, wherever pieces end, with a parser that takes one character at a time."""
 
 from __future__ import annotations
 
@@ -137,6 +137,7 @@ def test_wider_is_what_the_rows_say(text: str, delimited: Delimited, columns: in
 
 
 def test_cells_are_told_by_their_values() -> None:
-    assert cut("a|b|c|d", "|", False, 2) == Cells(["a", "b", "c|d"])
+    assert cut("a|b|c|d", "|", False, 2) == Cells(["a", "b", "c"])
+    assert cut("a|b| | c |d", "|", False, 2) == Cells(["a", "b", "c"])
     assert cut("a|b||", "|", False, 2) == Cells(["a", "b", ""])
     assert cut('a,b,"",c', ",", True, 2) == Cells(["a", "b", "c"])

@@ -89,7 +89,7 @@ def one(name: str, value: str, campaign: Campaign | None = POINTS) -> tuple[obje
 def test_only_the_columns_that_the_batch_has_are_staged_in_one_order() -> None:
     found = done("phone code", "1|2")
     assert found.checked.columns == ("row", "code", "phone")
-    names = "auto_add free customer_PIN text customer_password customer_username custom_date date email card_number code"
+    names = "auto_add free customer_PIN text customer_password customer_username custom_date email card_number code"
     assert done(names, "").checked.columns == (
         *("row", "code", "card_number", "email", "custom_date", "customer_username", "username_key"),
         *("password_digest", "pin_digest", "custom_fields", "attributes", "amount", "item_id"),
@@ -154,20 +154,21 @@ def test_data_of_blank_lines_has_no_rows(text: str) -> None:
 
 
 def test_extra_columns_must_be_blank() -> None:
-    found = done("code first_name", "1|a| |\t|\n2|b||c\n3|d|e")
+    found = done("code first_name", "1|a| |\t|\n2|b|| c |d\n3|d|e")
     assert [row[0] for row in found.rows] == [1]
-    assert found.said == [(2, "", "too_many_columns", ""), (3, "", "too_many_columns", "")]
+    assert found.said == [(2, "", "too_many_columns", "c"), (3, "", "too_many_columns", "e")]
     quoted = done("code first_name", '1,a,"",\n2,b,"",c', COMMA)
-    assert quoted.said == [(2, "", "too_many_columns", "")]
+    assert quoted.said == [(2, "", "too_many_columns", "c")]
 
 
 def test_all_problems_of_a_row_are_told_in_column_order() -> None:
-    found = done("custom_date first_name auto_add code", "1.1.2020|a\x01|-1|2|x\n2020-01-01|a|1|3\n|" + "x" * 256 + "|1,000")
+    text = "1.1.2020|a\x01|-1|2|x\n2020-01-01|a|1|3\n|" + "x" * 256 + "|1,000"
+    found = done("custom_date first_name auto_add code", text)
     assert found.said == [
         (1, "custom_date", "bad_date", "1.1.2020"),
         (1, "first_name", "bad_character", "a\x01"),
         (1, "auto_add", "bad_amount", "-1"),
-        (1, "", "too_many_columns", ""),
+        (1, "", "too_many_columns", "x"),
         (3, "first_name", "too_long", "x" * 255),
         (3, "auto_add", "bad_amount", "1,000"),
     ]
@@ -246,7 +247,7 @@ def test_a_date_custom_field_may_have_a_time_and_custom_date_may_not() -> None:
     assert one("custom_date", "2020-02-29 23:59:59") == (None, "bad_date")
 
 
-@pytest.mark.parametrize("time", ["24:00:00", "23:60:00", "23:59:60", "1:00:00", "12:00", " 12:00:00", "12:00:00Z", "T"])
+@pytest.mark.parametrize("time", ["24:00:00", "23:60:00", "23:59:60", "1:00:00", "12:00", " 12:00:00", "12:00:00Z"])
 def test_what_is_no_time(time: str) -> None:
     assert one("date", f"2020-01-01 {time}") == (None, "bad_date_time")
 
@@ -321,8 +322,8 @@ def test_zero_and_blank_add_nothing(value: str, campaign: Campaign | None) -> No
 @pytest.mark.parametrize(
     "value",
     [
-        *("1,000", "1.000", "1,000.00", "1.2.3", "5.", ".", ",", "-1", "+1", "1e3", "$5", "5 0", "٣", "0x1", "25 points"),
-        *("10000000", "9" * 255, "1\xa0000", "0.001"),
+        *("1,000", "1.000", "1,000.00", "1.2.3", "5.", ".", ",", "-1", "+1", "1e3", "$5", "5 0", "٣", "0x1"),
+        *("25 points", "10000000", "9" * 255, "1\xa0000", "0.001"),
     ],
 )
 def test_what_is_no_number_to_add(value: str) -> None:
@@ -367,7 +368,7 @@ def test_an_odd_email_is_a_warning_and_stored_as_given(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "555-5555", "+1 (514) 555-0199", "(030) 12345/67", "514.555.0199 x12", "5145550199 ext. 7", "+49-30-12"]
+    "value", ["", "555-5555", "+1 (514) 555-0199", "(030) 12345/67", "514.555.0199 x12", "5145550199 ext. 7"]
 )
 def test_plausible_phones(value: str) -> None:
     assert not done("code phone", f"1|{value}").warnings
@@ -413,7 +414,7 @@ def test_a_password_or_pin_is_in_no_problem() -> None:
 def test_a_line_that_is_too_long_is_told_by_what_is_too_long_in_it() -> None:
     long = "x" * 3_000_000
     assert done("code first_name", f"1|a\n2|{long}\n3|c").said == [(2, "first_name", "too_long", "x" * 255)]
-    assert done("code first_name", f"1|a|{long}").said == [(1, "", "too_many_columns", "")]
+    assert done("code first_name", f"1|a|{long}").said == [(1, "", "too_many_columns", "x" * 255)]
     assert done("code -", f"1|{long}").said == [(1, "", "line_too_long", "")]
     assert done("code first_name", "1|" + " " * 3_000_000 + "a").said == [(1, "", "line_too_long", "")]
     assert done("customer_PIN", long).said == [(1, "customer_PIN", "too_long", "")]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from importing.batch import Batch, Campaign, Delimited, Header, Source
+from importing.batch import Batch, Campaign, Delimited, Source
 from importing.faults import Problem
 from importing.fields import Field, Into, Kind
 from importing.spool import Spool
@@ -21,11 +21,11 @@ from importing.validate import Checked
 from tests.test_decode_properties import plain_rows
 from tests.test_validate import COFFEE, POINTS, VISITS, Marked, headers
 
-NAMES = "first_name code email custom_date card_number customer_username auto_add customer_PIN text pick list phone date"
+NAMES = "first_name code email custom_date card_number customer_username auto_add customer_PIN text pick list date"
 VALUES = st.one_of(
-    st.sampled_from(["", "", "a", "1", "0000-00-00", "2020-02-29", "2020-02-30", "2020-01-01 10:00:00", "gold", "Red,red"]),
-    st.sampled_from(["x@y.z", "odd", "555-5555", "9,95", "2.0", "0", "1,000", "espresso", "\x01", "\uffff", "a\tb", "é"]),
-    st.sampled_from(['"', '"a"', '"a,b"', '"a"b', ' "c" ', "x" * 256, '""""', "\xa0", "\\", "SILVER"]),
+    st.sampled_from(["", "", "a", "1", "0000-00-00", "2020-02-29", "2020-02-30", "2020-01-01 10:00:00", "gold"]),
+    st.sampled_from(["Red,red", "x@y.z", "odd", "9,95", "2.0", "0", "1,000", "espresso", "\x01", "\uffff", "a\tb"]),
+    st.sampled_from(['"', '"a"', '"a,b"', '"a"b', ' "c" ', "x" * 256, '""""', "\xa0", "\\", "SILVER", "é"]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
 )
 LINES = st.tuples(st.lists(VALUES, max_size=8), st.sampled_from(["\n", "\r\n", "\r", "\n\n"]))
@@ -73,7 +73,7 @@ def added(value: str, campaign: Campaign | None) -> tuple[Any, str]:
     is_number = is_number and (not number[2] or number[1] + number[2] != value)  # type: ignore[index]
     if value and re.fullmatch("[0-9]+", value):
         is_number = int(value) < 10_000_000
-    hundredths = int(round(float(value.replace(",", ".")) * 100)) if value and is_number else 0
+    hundredths = round(float(value.replace(",", ".")) * 100) if value and is_number else 0
     if not value or (is_number and not hundredths):
         return (None, None), ""
     if campaign is COFFEE:
@@ -176,6 +176,15 @@ class Endless(io.RawIOBase):
         return b"" if ended else self._tail
 
 
+class Counted(Spool[Problem]):
+    """Problems that are counted and forgotten."""
+
+    count = 0
+
+    def append(self, item: Problem) -> None:  # noqa: ARG002
+        self.count += 1
+
+
 FILES = Delimited(",", quotes=True, multiline=True)
 
 
@@ -187,17 +196,17 @@ FILES = Delimited(",", quotes=True, multiline=True)
         pytest.param(Delimited("|"), b"ab|", 100_000_000, 3, 1, id="one line of many columns"),
         pytest.param(Delimited(",", True), b'""', 30_000_000, 3, 1, id="one quoted value"),
         pytest.param(FILES, b'""', 30_000_000, 3, 1, id="one quoted value in a file"),
-        pytest.param(Delimited("|"), b"a|b\n", 4_000_000, None, 0, id="many rows"),
-        pytest.param(Delimited("|"), b"a\x01|b\n", 1_000_000, None, None, id="many problems"),
-        pytest.param(FILES, b'a\n"', 2_000_000, None, None, id="many quotes"),
+        pytest.param(Delimited("|"), b"a|b\n", 3_000_000, None, 0, id="many rows"),
+        pytest.param(FILES, b"a\n", 1_500_000, None, 1, id="one quote never closed in a file"),
     ],
 )
-def test_memory_is_flat(delimited: Delimited, unit: bytes, size: int, rows: int | None, failed: int | None) -> None:
+def test_memory_is_flat(delimited: Delimited, unit: bytes, size: int, rows: int | None, failed: int) -> None:
     d = delimited.delimiter.encode()
-    file: Any = Endless(b"1" + d + b"a\n", unit, size, b"\n2" + d + b"b\n")
+    quote = b'"' if delimited.quotes else b""
+    file: Any = Endless(b"1" + d + b"a\n" + quote, unit, size, b"\n2" + d + b"b\n")
     batch = Batch(1, "u", "legacy", headers("code first_name text"), delimited, Source(file, "utf-8", size))
-    problems: Spool[Problem] = Spool()
-    checked = Checked(batch, [header.field for header in batch.headers], Marked(), problems, Spool())
+    problems = Counted()
+    checked = Checked(batch, [header.field for header in batch.headers], Marked(), problems, Counted())
     tracemalloc.start()
     try:
         for _ in checked.chunks():
@@ -207,4 +216,4 @@ def test_memory_is_flat(delimited: Delimited, unit: bytes, size: int, rows: int 
         tracemalloc.stop()
     assert peak < 20_000_000
     assert rows in (None, checked.rows)
-    assert failed in (None, checked.failed)
+    assert (checked.failed, bool(problems.count)) == (failed, bool(failed))

@@ -448,14 +448,25 @@ def test_the_newest_states_and_all_recent_ones_are_kept(core: Core, account: Dem
     assert send(client, pairs(undo), form=Format.JSON).json["status"] == "success"
 
 
+def test_an_undo_takes_points_back_by_an_opposite_entry(client: TestApp, world: World) -> None:
+    fields = {**BATCH, "profiles_header_2": "auto_add", "profiles_data": "A1|25\nA1|0.5"}
+    batch = send(client, pairs({**fields, "overwrite_duplicates": "update"})).headers["X-Batch-Id"]
+    assert sum(world.amounts()) == 2550
+    entries = len(world.amounts())
+    send(client, pairs({**BATCH, "type": "customers_batch_undo", "batch_id": batch}))
+    assert sum(world.amounts()) == 0
+    assert len(world.amounts()) > entries
+
+
 # Keys and secrets
 
 
 def test_cards_of_so_many_digits_exhausted_is_an_error(client: TestApp, world: World) -> None:
     rows = "\n".join(f"C{n}|x" for n in range(9001))
     fields = {**BATCH, "card_number_generate": "4", "profiles_data": rows}
-    error = error_of(post(client, fields))
-    assert error == "There are not enough free card numbers of 4 digits; nothing was imported."
+    for more in ({"dry_run": "yes"}, {}):
+        error = error_of(post(client, {**fields, **more}))
+        assert error == "There are not enough free card numbers of 4 digits; nothing was imported."
     assert codes(world) == []
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, delete, insert, literal, select, update
 
 from importing.core import Core
 from storage import models
-from storage.engine import now
+from storage.engine import Kind, now
 from tests.demo import Demo
 
 LASTING = {"account", "api_user", "admin_user", "campaign", "campaign_item", "custom_field", "audit"}
 EMPTIED = [table for table in reversed(models.metadata.sorted_tables) if table.name not in LASTING]
 SECRETS = {"customer_password": "password", "customer_PIN": "pin"}
 PLAIN = ("code", "card_number", *models.PROFILE, "customer_username")
+
+# The change that made the customers of a case's beginning.
+BEFORE = 1
 
 Customer = dict[str, Any]
 
@@ -42,7 +46,7 @@ class World:
             connection.execute(update(models.account).values(last_change=0, last_customer=0))
             for number, customer in enumerate(customers, 1):
                 self._put(connection, number, customer)
-            made = {"last_customer": len(customers)}
+            made = {"last_customer": len(customers), "last_change": BEFORE}
             connection.execute(update(models.account).where(models.account.c.id == self.demo.number).values(made))
 
     def customers(self, secrets: list[Customer]) -> list[Customer]:
@@ -58,30 +62,40 @@ class World:
         with self.core.database.reading() as connection:
             return len(connection.execute(select(models.metadata.tables[table])).all())
 
+    def amounts(self) -> list[int]:
+        """All entries of the ledger, in hundredths."""
+        with self.core.database.reading() as connection:
+            return list(connection.execute(select(models.ledger_entry.c.amount)).scalars())
+
     def _put(self, connection: Connection, number: int, customer: Customer) -> None:
         account, moment = self.demo.number, now()
         row: dict[str, Any] = {name: customer.get(name) for name in ("code", "card_number", "customer_username")}
         row["username_key"] = customer["customer_username"].casefold() if "customer_username" in customer else None
         row |= {name: customer.get(name, "") for name in models.PROFILE}
-        row |= {"custom_fields": customer.get("custom_fields", {}), "attributes": customer.get("attributes", {})}
+        row |= {name: self._document(customer.get(name, {})) for name in ("custom_fields", "attributes")}
         for name, column in SECRETS.items():
             if name in customer:
                 digest = self.core.digests.customer_secret(customer[name])
-                row |= {f"{column}_digest": digest, f"{column}_version": 1}
-        row |= {"account_id": account, "id": number, "created": 0, "created_at": moment, "updated_at": moment}
+                row |= {f"{column}_digest": digest, f"{column}_version": BEFORE}
+        row |= {"account_id": account, "id": number, "created": BEFORE, "created_at": moment, "updated_at": moment}
         connection.execute(insert(models.customer).values(row))
-        if badge := row["custom_fields"].get("custom_field_5"):
+        if badge := customer.get("custom_fields", {}).get("custom_field_5"):
             value = {"account_id": account, "number": 5, "value": badge, "customer_id": number}
             connection.execute(insert(models.unique_value).values(value))
         for campaign, balance in customer.get("campaigns", {}).items():
             amount = int(Decimal(balance) * 100)
             self._enrol(connection, {"customer_id": number, "campaign_id": self._campaigns[campaign]}, amount)
 
+    def _document(self, value: Customer) -> ColumnElement[Any]:
+        # As the core writes it: SQLite compares documents by their text.
+        text = literal(json.dumps(value, separators=(",", ":"), ensure_ascii=False), Text)
+        return text if self.core.database.kind is Kind.SQLITE else cast(text, models.Json)
+
     def _enrol(self, connection: Connection, who: dict[str, int], amount: int) -> None:
         who = {"account_id": self.demo.number, **who}
         connection.execute(insert(models.enrolment).values({**who, "balance": amount, "uses": 1}))
         if amount:
-            entry = {**who, "change": 0, "row": who["campaign_id"], "amount": amount, "created_at": now()}
+            entry = {**who, "change": BEFORE, "row": who["campaign_id"], "amount": amount, "created_at": now()}
             connection.execute(insert(models.ledger_entry).values(entry))
 
     def _read(self, connection: Connection, row: dict[str, Any], secrets: list[Customer]) -> Customer:

@@ -127,16 +127,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(*(("id",) if op.get_bind().dialect.name == "sqlite" else ("account_id", "id"))),
         postgresql_with={"fillfactor": 70},
     )
-    op.create_index("customer_card_number", "customer", ["account_id", "card_number"], unique=True)
-    op.create_index("customer_code", "customer", ["account_id", "code"], unique=True)
-    op.create_index(
-        "customer_username_key",
-        "customer",
-        ["account_id", "username_key"],
-        unique=True,
-        sqlite_where=sa.text("username_key IS NOT NULL"),
-        postgresql_where=sa.text("username_key IS NOT NULL"),
-    )
+    for key in ("code", "card_number", "username_key"):
+        op.create_index(
+            f"customer_{key}",
+            "customer",
+            ["account_id", key],
+            unique=True,
+            sqlite_where=sa.text(f"{key} IS NOT NULL"),
+            postgresql_where=sa.text(f"{key} IS NOT NULL"),
+        )
     op.create_table(
         "enrolment",
         sa.Column("account_id", sa.BigInteger(), nullable=False),
@@ -161,7 +160,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", "change", "customer_id", "row"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ledger_entry_customer", "ledger_entry", ["account_id", "customer_id"], unique=False)
     op.create_table(
         "reply",
         sa.Column("account_id", sa.BigInteger(), nullable=False),
@@ -303,7 +301,6 @@ def downgrade() -> None:
     op.drop_index("snapshot_customer", table_name="snapshot")
     op.drop_table("snapshot")
     op.drop_table("reply")
-    op.drop_index("ledger_entry_customer", table_name="ledger_entry")
     op.drop_table("ledger_entry")
     op.drop_table("enrolment")
     op.drop_index(

@@ -1,0 +1,328 @@
+"""`python -m docs.generate`: writes the tables of the documents, from the code and from the `.toml` files beside this one.
+
+A table stands between `<!-- table: name -->` and `<!-- end of table -->`. tests/test_docs.py fails while one of them is
+not what this program would write.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import click
+
+import connection
+from cli import tillgate
+from importing import decode, lockout, upkeep
+from importing.account import KINDS
+from importing.faults import FAULTS, PROBLEMS, WARNINGS, Category, Declaration
+from importing.fields import ALIASES, STANDARD, Field, Into, Kind, custom_field
+from legacy_api import calls, collector, envelope, face
+from legacy_api.form import Limits
+from settings import PREFIX, Settings
+
+FOLDER = Path(__file__).parent
+DOCUMENTS = (FOLDER / "protocol.md", FOLDER / "operations.md")
+
+MARKED = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+VALUES: Mapping[Kind, str] = {
+    Kind.KEY: "any text, compared exactly; blank counts as not given",
+    Kind.TEXT: "any text",
+    Kind.DATE: "`YYYY-MM-DD`, a real date; `0000-00-00` and blank are no date",
+    Kind.DATE_TIME: "`YYYY-MM-DD` or `YYYY-MM-DD HH:MM:SS`; `0000-00-00` and blank are no date",
+    Kind.PICK: "one of its choices, in any case; kept as defined",
+    Kind.LIST: "several of its choices, separated by commas, in any case; kept as defined",
+    Kind.EMAIL: "any text",
+    Kind.PHONE: "any text",
+    Kind.USERNAME: "any text",
+    Kind.SECRET: "any text, or a hash of the kinds `$argon2id$`, `$2y$`, `$2b$`, which is kept as given",
+    Kind.AMOUNT: "a number, or a name or id of an item; see [auto_add](#auto_add)",
+}
+KEPT: Mapping[Into, str] = {
+    Into.COLUMN: "as given",
+    Into.CUSTOM: "as given",
+    Into.ATTRIBUTE: "as given",
+    Into.DIGEST: "a salted, keyed digest",
+    Into.LEDGER: "an entry of the ledger",
+}
+SECTIONS: Mapping[int, str] = {
+    1: "Transport",
+    2: "Parameters",
+    3: "Headers",
+    4: "Rows",
+    5: "Matching and writing",
+    6: "Replies",
+    7: "Undo",
+}
+# Raised by the command line only: the legacy protocol names its columns by fields.
+COMMAND_LINE_ONLY = frozenset({"bad_header_line"})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision about the protocol. `shown_by` are folders of fixtures/legacy, or names of tests."""
+
+    id: str
+    section: int
+    decision: str
+    why: str
+    shown_by: tuple[str, ...]
+
+
+def decisions() -> list[Decision]:
+    """The decisions of decisions.toml, in its order."""
+    return [Decision(**{**entry, "shown_by": tuple(entry["shown_by"])}) for entry in _entries("decisions")]
+
+
+def parameters() -> list[Mapping[str, str]]:
+    """The parameters of parameters.toml: name, call, need, values, meaning."""
+    return _entries("parameters")
+
+
+def _entries(name: str) -> list[Any]:
+    document = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    entries: list[Any] = document[name.removesuffix("s")]
+    return entries
+
+
+# The tables
+
+
+def field_table() -> Iterator[str]:
+    rows = ((f"`{f.name}`", VALUES[f.kind], _limit(f), KEPT[f.into], f.note) for f in STANDARD)
+    yield from _table(("header", "value", "characters", "kept", "remark"), rows)
+
+
+def custom_field_table() -> Iterator[str]:
+    rows = []
+    for name, kind in KINDS.items():
+        length = _limit(custom_field(1, "", kind))
+        if kind is Kind.TEXT:
+            length += f"; {_limit(custom_field(1, '', kind, unique=True))} where unique or searchable"
+        rows.append((name, VALUES[kind], length))
+    yield from _table(("type", "value", "characters"), rows)
+
+
+def alias_table() -> Iterator[str]:
+    yield from _table(("sent", "read as"), ((f"`{sent}`", f"`{name}`") for sent, name in ALIASES.items()))
+
+
+def parameter_table(call: str) -> Iterator[str]:
+    rows = ((f"`{p['name']}`", p["need"], p["values"], p["meaning"]) for p in parameters() if p["call"] == call)
+    yield from _table(("field", "needed", "values", "meaning"), rows)
+
+
+def later_parameters() -> Iterator[str]:
+    names = sorted(p["name"] for p in parameters() if p["call"] == "later")
+    yield "Known, but read by no call that is served yet: " + ", ".join(f"`{name}`" for name in names) + "."
+
+
+def call_table() -> Iterator[str]:
+    rows = [(f"`{name}`", "yes", "needed" if call.imports else "") for name, call in calls.SERVED.items()]
+    rows += [(f"`{name}`", "not yet: refused by name", "") for name in sorted(calls.NOT_YET)]
+    yield from _table(("type", "served", "right to import"), rows)
+
+
+def fault_table() -> Iterator[str]:
+    rows = (
+        (
+            f"`{fault.code}`",
+            _template(fault) + (" (command line only)" if fault.code in COMMAND_LINE_ONLY else ""),
+            str(status(fault.category, http=False)),
+            str(status(fault.category, http=True)),
+        )
+        for fault in FAULTS.values()
+    )
+    yield from _table(("code", "text", "`always-200`", "`http`"), rows)
+
+
+def status(category: Category, *, http: bool) -> int:
+    """The HTTP status of a refusal, JSONP apart, under either value of TILLGATE_LEGACY_STATUS."""
+    if category is Category.BUSY:
+        return HTTPStatus.SERVICE_UNAVAILABLE.value
+    if category is Category.BUG:
+        return HTTPStatus.INTERNAL_SERVER_ERROR.value
+    return face.STATUS.get(category, HTTPStatus.BAD_REQUEST).value if http else HTTPStatus.OK.value
+
+
+def row_table(declarations: Mapping[str, Declaration]) -> Iterator[str]:
+    rows = ((f"`{found.code}`", _template(found)) for found in declarations.values())
+    yield from _table(("code", "text"), rows)
+
+
+def decision_tables() -> Iterator[str]:
+    found = decisions()
+    for number, title in SECTIONS.items():
+        yield f"### {title}"
+        yield ""
+        rows = (
+            (f'<a id="{d.id}"></a>{d.decision}', d.why, "<br>".join(map(_shown_by, d.shown_by)))
+            for d in found
+            if d.section == number
+        )
+        yield from _table(("decision", "why", "shown by"), rows)
+        yield ""
+
+
+def limit_table() -> Iterator[str]:
+    rows = (
+        ("one request, as sent and unpacked", f"{_size(Settings.model_fields['max_body'].default)} (a setting)"),
+        ("the address line of a GET", _size(connection.REQUEST_LINE)),
+        ("one HTTP header · all of them", f"{_size(connection.HEADER)} · {_size(connection.HEADERS)}"),
+        ("fields of a form", f"{collector.MAX_FIELDS:,}"),
+        (
+            "one known field, `profiles_data` apart · all of them",
+            f"{_size(collector.MAX_FIELD)} · {_size(collector.MAX_FIELDS_SIZE)}",
+        ),
+        (
+            "data of all requests that have not shown valid credentials yet, a process",
+            _size(Limits(max_body=0).spool_budget),
+        ),
+        ("one row", f"{decode.LONGEST:,} characters, or what its columns allow if that is more"),
+        ("`request_id`", f"{envelope.LONGEST_REQUEST_ID} characters"),
+        (
+            "failures of a user from an address, within "
+            f"{lockout.WINDOW // lockout.MINUTE} minutes · of an address · the lock",
+            f"{lockout.PAIR_LIMIT} · {lockout.ADDRESS_LIMIT} · {lockout.FIRST_LOCK // lockout.MINUTE} minute, "
+            f"doubling up to {lockout.LONGEST_LOCK // lockout.MINUTE}",
+        ),
+        ("a head that does not come to its end", f"{connection.HEAD_SECONDS:.0f} s"),
+        ("a body that stalls", f"{connection.STALL_SECONDS:.0f} s"),
+        ("stored replies are kept for", f"at least 24 hours; {upkeep.REPLY_DAYS} days before they are removed"),
+    )
+    yield from _table(("what", "limit"), rows)
+
+
+def setting_table() -> Iterator[str]:
+    rows = (
+        (f"`{PREFIX}{name.upper()}`", _default(field.default), str(field.description))
+        for name, field in Settings.model_fields.items()
+    )
+    yield from _table(("name", "default", "meaning"), rows)
+
+
+def command_table() -> Iterator[str]:
+    rows = (
+        (f"`{usage(path, command)}`", command.get_short_help_str(300), ", ".join(_options(command)))
+        for path, command in commands()
+    )
+    yield from _table(("command", "does", "options"), rows)
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, groups apart, with its path: `tillgate account create`."""
+    yield from _commands("tillgate", tillgate, click.Context(tillgate))
+
+
+def _commands(path: str, command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from _commands(f"{path} {name}", found, context)
+
+
+def usage(path: str, command: click.Command) -> str:
+    """A command with its arguments: `tillgate import ACCOUNT FILE`."""
+    named = (p.make_metavar(click.Context(command)) for p in command.params if isinstance(p, click.Argument))
+    return " ".join((path, *named))
+
+
+def _options(command: click.Command) -> Iterator[str]:
+    for option in command.params:
+        if isinstance(option, click.Option):
+            words = [option.opts[0]] if option.is_flag else [option.opts[0], option.make_metavar(click.Context(command))]
+            yield f"`{' '.join(words)}`"
+
+
+TABLES: Mapping[str, Callable[[], Iterable[str]]] = {
+    "fields": field_table,
+    "custom fields": custom_field_table,
+    "aliases": alias_table,
+    "parameters of every call": lambda: parameter_table("every"),
+    "parameters of a batch": lambda: parameter_table("customers_batch"),
+    "parameters of an undo": lambda: parameter_table("customers_batch_undo"),
+    "later parameters": later_parameters,
+    "calls": call_table,
+    "faults": fault_table,
+    "problems": lambda: row_table(PROBLEMS),
+    "warnings": lambda: row_table(WARNINGS),
+    "decisions": decision_tables,
+    "limits": limit_table,
+    "settings": setting_table,
+    "commands": command_table,
+}
+
+
+# Writing
+
+
+def rendered(document: str) -> str:
+    """The document with its tables as they should be. Raises KeyError for a table that nothing makes."""
+
+    def table(match: re.Match[str]) -> str:
+        lines = "\n".join(TABLES[match[2]]()).strip("\n")
+        return f"{match[1]}\n{lines}\n\n{match[3]}"
+
+    return MARKED.sub(table, document)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield _line(columns)
+    yield "|" + "---|" * len(columns)
+    for row in rows:
+        yield _line(row)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _template(declaration: Declaration) -> str:
+    return declaration.template.replace("<", "&lt;").replace("{rows_text}", "{the first 10 problems}")
+
+
+def _limit(field: Field) -> str:
+    return f"{field.limit:,}"
+
+
+def _shown_by(name: str) -> str:
+    return f"[{name}](../fixtures/legacy/{name})" if not name.startswith("test_") else f"`{name}`"
+
+
+def _size(number: int) -> str:
+    for unit, name in ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")):
+        if number % unit == 0:
+            return f"{number // unit} {name}"
+    return f"{number:,} bytes"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, bool):
+        return "`on`" if value else "`off`"
+    if isinstance(value, int) and value >= 1 << 20:
+        return f"`{_size(value)}`"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return "" if value in (None, "") else f"`{value}`"
+
+
+def main() -> None:
+    """Write every document whose tables have changed."""
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        if (new := rendered(text)) != text:
+            path.write_text(new, encoding="utf-8")
+            click.echo(f"{path.name} has new tables.")
+
+
+if __name__ == "__main__":
+    main()

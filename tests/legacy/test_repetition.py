@@ -1,0 +1,123 @@
+"""A request that comes again while its first copy is still running. Source: PROTOCOL-1.5.md, 2."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+from webtest import TestApp  # type: ignore[import-untyped]
+
+from app import create_app
+from importing import run
+from importing.core import Core
+from storage import models
+from tests.conftest import settings_for
+from tests.demo import Demo
+from tests.legacy.sending import Encoding, Format, Reply, send
+from tests.legacy.world import World
+
+PATIENCE = 30.0
+FIELDS = {
+    "user_id": "john1970",
+    "user_api_key": "1959caadac9b13dcb3",
+    "account_id": "greatwidgets",
+    "type": "customers_batch",
+    "delimiter": "pipe",
+    "overwrite_duplicates": "update",
+    "campaigns_to_include": "898989889",
+    "profiles_header_1": "code",
+    "profiles_header_2": "auto_add",
+    "profiles_data": "A1|25",
+}
+
+
+@pytest.fixture
+def patient(core: Core, account: Demo) -> tuple[TestApp, World]:
+    """An application that waits long for its turn to write."""
+    core = replace(core, write_wait=PATIENCE)
+    return TestApp(create_app(settings_for(core.database), core)), World(core, account)
+
+
+@contextmanager
+def nobody_writes(world: World) -> Iterator[None]:
+    with world.core.database.writing() as connection:
+        table = models.account
+        connection.execute(select(table).where(table.c.id == world.demo.number).with_for_update())
+        yield
+
+
+def at_once(client: TestApp, world: World, *requests: dict[str, str]) -> list[Reply]:
+    """Send the requests one after another, each while all before are running still; then let them write."""
+    encodings = [*Encoding, *Encoding]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        running: list[Future[Reply]] = []
+        with nobody_writes(world):
+            for number, fields in enumerate(requests):
+                pairs = [(name.encode(), value.encode()) for name, value in fields.items()]
+                running.append(pool.submit(send, client, pairs, encodings[number], Format.JSON))
+                wait_until_running(number + 1)
+        return [future.result(PATIENCE) for future in running]
+
+
+def wait_until_running(count: int) -> None:
+    """Until so many threads are at work in the import, or waiting there."""
+    deadline = time.monotonic() + PATIENCE
+    while sum(map(_imports, threading.enumerate())) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def _imports(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    below = False
+    while frame is not None:
+        if frame.f_code.co_filename == run.__file__:
+            return below
+        below, frame = True, frame.f_back
+    return False
+
+
+@pytest.mark.parametrize("more", [{}, {"request_id": "till-7-0001"}], ids=["without a key", "with a key"])
+def test_a_copy_that_arrives_while_the_first_is_running_imports_nothing(
+    patient: tuple[TestApp, World], more: dict[str, str]
+) -> None:
+    client, world = patient
+    replies = at_once(client, world, *[{**FIELDS, **more}] * 3)
+    assert {reply.body for reply in replies} == {replies[0].body}
+    assert sorted(reply.headers.get("Idempotent-Replayed", "") for reply in replies) == ["", "true", "true"]
+    assert world.count("batch") == 1
+    assert world.customers([])[0]["campaigns"] == {"898989889": "25.00"}
+
+
+def test_without_a_key_the_same_request_later_is_a_new_one(patient: tuple[TestApp, World]) -> None:
+    client, world = patient
+    for _ in range(2):
+        at_once(client, world, FIELDS)
+    assert world.count("batch") == 2
+    assert world.customers([])[0]["campaigns"] == {"898989889": "50.00"}
+
+
+def test_different_requests_at_once_are_all_imported(patient: tuple[TestApp, World]) -> None:
+    client, world = patient
+    replies = at_once(client, world, FIELDS, {**FIELDS, "profiles_data": "A1|5"}, {**FIELDS, "no_undo": "yes"})
+    assert all(reply.json["status"] == "success" for reply in replies)
+    assert world.count("batch") == 3
+    assert world.customers([])[0]["campaigns"] == {"898989889": "55.00"}
+
+
+def test_a_key_in_use_for_a_different_request_is_an_error(patient: tuple[TestApp, World]) -> None:
+    client, world = patient
+    first = {**FIELDS, "request_id": "k1"}
+    replies = at_once(client, world, first, {**first, "profiles_data": "A1|5"})
+    # Which of them comes first is open.
+    refused, imported = sorted(replies, key=lambda reply: str(reply.json["status"]))
+    assert refused.json["error"] == "The request_id k1 was used for a different request."
+    assert imported.json["status"] == "success"
+    assert world.count("batch") == 1
