@@ -80,7 +80,8 @@ class Gateway:
         if encoding == "urlencoded":
             body = (urlencode(fields) + "&profiles_data=").encode() + quote_plus(data).encode()
             return self._post(body, "application/x-www-form-urlencoded")
-        parts = [f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+        part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{{}}"\r\n\r\n{{}}\r\n'
+        parts = [part.format(name, value) for name, value in fields.items()]
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="profiles_data"\r\n\r\n'
         body = "".join(parts).encode() + head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
         return self._post(body, f"multipart/form-data; boundary={BOUNDARY}")

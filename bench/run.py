@@ -57,9 +57,9 @@ def import_most(rows: int) -> float:
 WAYS = (
     Way("urlencoded", lambda gateway, file: gateway.import_file(file, "urlencoded"), import_most),
     Way("multipart", lambda gateway, file: gateway.import_file(file, "multipart"), import_most),
-    Way("dry run", lambda gateway, file: gateway.import_file(file, "urlencoded", dry_run="yes"), lambda rows: 0.7),
-    Way("undo", lambda gateway, file: gateway.undo_after(file), lambda rows: 0.75),
-    Way("undo preview", lambda gateway, file: gateway.undo_after(file, dry_run="yes"), lambda rows: 0.375),
+    Way("dry run", lambda gateway, file: gateway.import_file(file, "urlencoded", dry_run="yes"), lambda _: 0.7),
+    Way("undo", lambda gateway, file: gateway.undo_after(file), lambda _: 0.75),
+    Way("undo preview", lambda gateway, file: gateway.undo_after(file, dry_run="yes"), lambda _: 0.375),
 )
 
 

@@ -60,7 +60,11 @@ class SqliteStore:
 
     def preload(self, file: Path) -> None:
         shutil.rmtree(self._template, ignore_errors=True)
-        fill(Settings(data_dir=self._template, secret=SecretStr(SECRET)), file, ("PRAGMA wal_checkpoint(TRUNCATE)", "ANALYZE"))
+        fill(
+            Settings(data_dir=self._template, secret=SecretStr(SECRET)),
+            file,
+            ("PRAGMA wal_checkpoint(TRUNCATE)", "ANALYZE"),
+        )
 
     @contextmanager
     def fresh(self) -> Iterator[Mapping[str, str]]:

@@ -95,7 +95,7 @@ def _entries(name: str) -> list[Any]:
 
 
 def field_table() -> Iterator[str]:
-    rows = ((f"`{f.name}`", VALUES[f.kind], _limit(f), KEPT[f.into], f.note) for f in STANDARD)
+    rows = ((f"`{f.name}`", VALUES[f.kind], _limit(f), KEPT[f.into], _remark(f)) for f in STANDARD)
     yield from _table(("header", "value", "characters", "kept", "remark"), rows)
 
 
@@ -194,7 +194,7 @@ def limit_table() -> Iterator[str]:
         ),
         ("a head that does not come to its end", f"{connection.HEAD_SECONDS:.0f} s"),
         ("a body that stalls", f"{connection.STALL_SECONDS:.0f} s"),
-        ("stored replies are kept for", f"at least 24 hours; {upkeep.REPLY_DAYS} days before they are removed"),
+        ("stored replies are kept for", f"at least {upkeep.REPLY_DAYS} days"),
     )
     yield from _table(("what", "limit"), rows)
 
@@ -209,7 +209,7 @@ def setting_table() -> Iterator[str]:
 
 def command_table() -> Iterator[str]:
     rows = (
-        (f"`{usage(path, command)}`", command.get_short_help_str(300), ", ".join(_options(command)))
+        (f"`{usage(path, command)}`", command.get_short_help_str(300), " ".join(f"`{o}`" for o in options(command)))
         for path, command in commands()
     )
     yield from _table(("command", "does", "options"), rows)
@@ -231,16 +231,26 @@ def _commands(path: str, command: click.Command, context: click.Context) -> Iter
 
 
 def usage(path: str, command: click.Command) -> str:
-    """A command with its arguments: `tillgate import ACCOUNT FILE`."""
-    named = (p.make_metavar(click.Context(command)) for p in command.params if isinstance(p, click.Argument))
-    return " ".join((path, *named))
+    """A command with what it needs: `tillgate user create USER --account ACCOUNT`."""
+    arguments = (str(p.metavar) for p in command.params if isinstance(p, click.Argument))
+    needed = (_option(p) for p in command.params if isinstance(p, click.Option) and p.required)
+    return " ".join((path, *arguments, *needed))
 
 
-def _options(command: click.Command) -> Iterator[str]:
-    for option in command.params:
-        if isinstance(option, click.Option):
-            words = [option.opts[0]] if option.is_flag else [option.opts[0], option.make_metavar(click.Context(command))]
-            yield f"`{' '.join(words)}`"
+def options(command: click.Command) -> Iterator[str]:
+    """The options that a command can do without: `--length N`."""
+    return (_option(p) for p in command.params if isinstance(p, click.Option) and not p.required)
+
+
+def _option(option: click.Option) -> str:
+    name = option.opts[0]
+    if option.is_flag:
+        return name
+    if isinstance(option.type, click.Choice):
+        value = "|".join(map(str, option.type.choices))
+    else:
+        value = option.metavar or ("N" if isinstance(option.type, click.IntRange) else name.lstrip("-").upper())
+    return f"{name} {value}" + (" …" if option.multiple else "")
 
 
 TABLES: Mapping[str, Callable[[], Iterable[str]]] = {
@@ -292,6 +302,11 @@ def _template(declaration: Declaration) -> str:
 
 def _limit(field: Field) -> str:
     return f"{field.limit:,}"
+
+
+def _remark(field: Field) -> str:
+    # What the other columns say already is not said twice.
+    return "" if field.note in VALUES[field.kind] or field.into is Into.DIGEST else field.note
 
 
 def _shown_by(name: str) -> str:

@@ -74,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One named column of the data: `position` is the number that it was sent with, from 1. A None field is an unused column."""
+    """One named column of the data. `position` is the number that it was sent with, from 1; None: an unused column."""
 
     position: int
     field: Field | None
@@ -86,7 +86,8 @@ class Batch:
 
     `account` is the store's number of the account. `headers` are in growing position; where the positions have gaps,
     the widest row decides what the gaps mean (PROTOCOL-1.5.md, 3). `request_key` is the sender's idempotency key,
-    `request_digest` says what "the same request" is (32 bytes, empty where nobody asks). `charset` is the data's, as people call it.
+    `request_digest` says what "the same request" is (32 bytes, empty where nobody asks). `charset`
+    is the data's, as people call it.
     """
 
     account: int

@@ -41,7 +41,9 @@ FAULTS: Mapping[str, Declaration] = _table(
     # Reading the request
     Declaration("method_not_allowed", "The method {method} is not served here; send POST or GET.", Category.METHOD),
     Declaration("get_disabled", "GET is switched off on this server; send POST.", Category.METHOD),
-    Declaration("body_too_large", "The request is larger than the {limit} bytes that this server takes.", Category.SIZE),
+    Declaration(
+        "body_too_large", "The request is larger than the {limit} bytes that this server takes.", Category.SIZE
+    ),
     Declaration("body_incomplete", "The request ended before all of it had arrived."),
     Declaration("bad_form", "The form cannot be read: {reason}."),
     Declaration("bad_encoding", "The Content-Encoding {encoding} is not served; send the body plain or as gzip."),
@@ -76,7 +78,9 @@ FAULTS: Mapping[str, Declaration] = _table(
     Declaration("undefined_custom_field", "The field {value} in {header} is not defined in this account."),
     # Data
     Declaration("no_data", "No data was given"),
-    Declaration("bad_header_line", "The first line names the columns, but has a quote that is misplaced or not closed."),
+    Declaration(
+        "bad_header_line", "The first line names the columns, but has a quote that is misplaced or not closed."
+    ),
     Declaration("bad_rows", "Nothing was imported: {count} of {rows} rows cannot be imported. {rows_text}"),
     Declaration("no_good_rows", "Nothing was imported: none of the {rows} rows can be imported. {rows_text}"),
     Declaration("cards_exhausted", "There are not enough free card numbers of {digits} digits; nothing was imported."),

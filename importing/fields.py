@@ -19,7 +19,7 @@ class Kind(StrEnum):
     EMAIL = "email"
     PHONE = "phone"
     USERNAME = "username"
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105 - the name of a kind
     AMOUNT = "amount"
 
 
@@ -93,7 +93,13 @@ LONG_TEXT = 64_000
 
 
 def custom_field(
-    number: int, label: str, kind: Kind, choices: tuple[str, ...] = (), *, unique: bool = False, searchable: bool = False
+    number: int,
+    label: str,
+    kind: Kind,
+    choices: tuple[str, ...] = (),
+    *,
+    unique: bool = False,
+    searchable: bool = False,
 ) -> Field:
     """The field of an account's custom field. A Text one holds 64,000 characters, or 255 where unique or searchable."""
     long = kind is Kind.TEXT and not (unique or searchable)

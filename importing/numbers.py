@@ -31,7 +31,8 @@ def make_cards(work: Workspace, digits: int, account: int) -> None:
         if not taken:
             return
         if digits <= COUNTABLE_DIGITS and len(taken) * 4 > count:
-            return _deal(work, digits, account)
+            _deal(work, digits, account)
+            return
         fresh.redraw(work, [(kind, ref, next(_random(digits))) for kind, ref in taken])
     raise Fault("cards_exhausted", digits=digits)
 

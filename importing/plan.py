@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from importing import fold, numbers, resolve
 from importing.batch import Batch, Counts, Made, Mode
-from importing.faults import Problem
+from importing.faults import Fault, Problem
 from importing.secrets import Digests
 from importing.spool import Spool
 from importing.validate import Checked, check
@@ -26,6 +26,7 @@ class Staged:
 
     shape: Shape
     rows: int
+    failed: int
     without_code: int
     without_card: int
     problems: Spool[Problem]
@@ -47,6 +48,8 @@ def stage(work: Workspace, batch: Batch, digests: Digests) -> Staged:
     warnings: Spool[Problem] = Spool()
     checked: Checked = check(batch, digests, problems, warnings)
     staging.fill(work, checked.columns, checked.chunks())
+    if not checked.rows:
+        raise Fault("no_data")
     uniques = tuple(
         number
         for (number,) in work.rows(
@@ -63,7 +66,7 @@ def stage(work: Workspace, batch: Batch, digests: Digests) -> Staged:
         uniques,
         batch.card_digits is not None,
     )
-    return Staged(shape, checked.rows, checked.without_code, checked.without_card, problems, warnings)
+    return Staged(shape, checked.rows, checked.failed, checked.without_code, checked.without_card, problems, warnings)
 
 
 def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool = False) -> Plan:

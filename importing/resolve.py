@@ -78,7 +78,7 @@ class _World:
             return self.refuse(claim.row, [Problem(claim.row, "card_number", "key_conflict", claim.card_number or "")])
         holder = by_code or by_card
         problems = [
-            Problem(claim.row, "customer_username", "username_in_use", value)
+            Problem(claim.row, "customer_username", "username_in_use", claim.username)
             if kind == "username"
             else Problem(claim.row, f"custom_field_{kind}", "value_in_use", value)
             for kind, value in claim.unique.items()

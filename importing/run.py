@@ -52,7 +52,7 @@ def run(core: Core, batch: Batch) -> Outcome:
         if stored is not None:
             return _replay(work, batch, stored)
         staged = stage(work, batch, core.digests)
-        if len(staged.problems) and (batch.on_error is OnError.REJECT or len(staged.problems) >= staged.rows):
+        if staged.failed and (batch.on_error is OnError.REJECT or staged.failed == staged.rows):
             # Refused whatever the store says, which is only asked for what else is wrong: no lock for that.
             _refuse(batch, staged, make_plan(work, batch, staged))
         with work.writing(batch.account, core.write_wait):

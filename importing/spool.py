@@ -26,6 +26,11 @@ class Spool(Generic[Item]):
         for item in items:
             self.append(item)
 
+    def __del__(self) -> None:
+        # Lists are handed from floor to floor, down to a reply that is being sent: whoever lets go last closes the file.
+        if self._file is not None:
+            self._file.close()
+
     def append(self, item: Item) -> None:
         self._recent.append(item)
         self._length += 1

@@ -1,4 +1,7 @@
-"""Undo a batch: give back, field by field, what was before wherever the batch's value still stands. Source: PROTOCOL-1.5.md, 7."""
+"""Undo a batch: give back, field by field, what was before where the batch's value still stands.
+
+Source: PROTOCOL-1.5.md, 7.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from importing.core import Core
 from importing.faults import Fault
 from importing.run import opened
 from importing.spool import Spool
-from storage import apply, batches, history
+from storage import apply, batches, history, revert
 from storage.engine import now
 from storage.models import DOCUMENTS, PROFILE
 from storage.workspace import Workspace
@@ -87,8 +90,8 @@ def _take_back(work: Workspace, account: int, batch: Mapping[str, Any], undo_id:
         if undo_id:
             number = apply.next_change(work, account)
             moment = now()
-            history.take_back(work, account, change.change, number, moment, campaigns, sign)
-            history.rewrite_uniques(work, account, number, uniques)
+            revert.take_back(work, account, change.change, number, moment, campaigns, sign)
+            revert.rewrite_uniques(work, account, number, uniques)
             apply.record_change(work, apply.Stamp(account, number, moment, 0), undo_id, -1)
     return Undone(undo_id, batch["id"], restored, removed, kept, conflicts)
 
@@ -106,7 +109,7 @@ def _plan(
 
     def reverted() -> Iterator[tuple[int, Mapping[str, Any]]]:
         for images in history.written_since(work, account, change.change):
-            image, found = revert(images)
+            image, found = without(images)
             if found:
                 conflicting.add(images.id)
                 for conflict in found:
@@ -122,7 +125,7 @@ def _plan(
         conflicts.append(Conflict(code, "customer", "", ""))
 
 
-def revert(images: history.Images) -> tuple[dict[str, Any], list[Conflict]]:
+def without(images: history.Images) -> tuple[dict[str, Any], list[Conflict]]:
     """What a customer that was written to since shall be, and what cannot be given back."""
     before, after, current = images.before, images.after, images.current
     image = dict(current)

@@ -90,6 +90,7 @@ def batch(asked: Asked, account: Account) -> Batch:
         campaigns=sent["campaigns_to_include"],
         request_key=sent["request_id"],
         request_digest=asked.form.digest,
+        charset=asked.form.charset,
     )
 
 

@@ -261,6 +261,7 @@ def _body(pieces: Iterator[bytes]) -> bytes | Iterator[bytes]:
 
 def _preflight(exchange: Exchange) -> Response:
     response = Response(status=HTTPStatus.NO_CONTENT)
+    del response.headers["Content-Type"]
     response.headers.update(CORS)
     response.headers["Access-Control-Allow-Methods"] = "GET, POST"
     wanted = exchange.request.headers.get("Access-Control-Request-Headers")

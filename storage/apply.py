@@ -190,7 +190,10 @@ def _create(shape: Shape, sqlite: bool) -> str:
 
 def _drop_usernames(shape: Shape) -> str:
     if "username_key" in shape.columns and not shape.replaces:
-        changed = 'SELECT t.id FROM target t {then} stage s ON s."row" = t."row" WHERE t.changed = 1 AND s.username_key IS NOT NULL'
+        changed = (
+            'SELECT t.id FROM target t {then} stage s ON s."row" = t."row" '
+            "WHERE t.changed = 1 AND s.username_key IS NOT NULL"
+        )
     else:
         changed = "SELECT id FROM target WHERE changed = 1"
     return (

@@ -104,7 +104,7 @@ def written_since(work: Workspace, account: int, change: int) -> Iterator[Images
 
 def restore(work: Workspace, images: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
     """Note what a customer that was written to since shall be: (id, IMAGE columns)."""
-    chunks = _chunks((number, *(_dumped(image[name]) for name in IMAGE)) for number, image in images)
+    chunks = _chunks((number, *(dumped(image[name]) for name in IMAGE)) for number, image in images)
     work.fill("restore", ("id", *IMAGE), chunks)
     work.analyze("restore")
 
@@ -115,7 +115,7 @@ def ask_keys(work: Workspace, account: int, change: int, uniques: Sequence[int])
     # A user name that is only spelled in another case has the same key.
     kinds.append(("username_key", "b.username_key", "c.username_key", "b.customer_username"))
     for number in uniques:
-        before, current = (_unique(side, number, work.sqlite) for side in ("b", "c"))
+        before, current = (unique_of(side, number, work.sqlite) for side in ("b", "c"))
         kinds.append((f"custom_field_{number}", before, current, before))
     for source in SOURCES:
         for kind, before, current, shown in kinds:
@@ -227,46 +227,6 @@ def count(work: Workspace) -> tuple[int, int, int]:
     )
 
 
-def take_back(
-    work: Workspace, account: int, change: int, undo: int, now: int, campaigns: Sequence[int], sign: int
-) -> None:
-    """Apply `back`: images first, then removals, fields, keys, points and enrolments. `undo` is the undo's own change."""
-    values = {"account": account, "change": change, "undo": undo, "now": now}
-    for statement in (TAKE_IMAGES, REMOVE):
-        work.execute(statement, **values)
-    for name in KEYS:
-        also = ", customer_username = NULL" if name == "username_key" else ""
-        work.execute(
-            f"UPDATE customer SET {name} = NULL{also} WHERE account_id = :account "
-            f"AND id IN (SELECT id FROM rekey WHERE kind = '{name}' AND blocked = 0)",
-            **values,
-        )
-    for source in SOURCES:
-        work.execute(_give_back(source, work.sqlite), **values)
-    for name in KEYS:
-        also = ", customer_username = r.shown" if name == "username_key" else ""
-        work.execute(
-            f"UPDATE customer SET {name} = r.value{also} FROM rekey r WHERE customer.account_id = :account "
-            f"AND customer.id = r.id AND r.kind = '{name}' AND r.blocked = 0",
-            **values,
-        )
-    if campaigns:
-        work.execute(TAKE_POINTS_BACK, **values)
-    points = (
-        "coalesce((SELECT sum(e.amount) FROM ledger_entry e WHERE e.account_id = :account "
-        "AND e.customer_id = enrolment.customer_id AND e.change = :change), 0)"
-    )
-    for place, campaign in enumerate(campaigns):
-        work.execute(
-            f"UPDATE enrolment SET uses = uses + :sign, balance = balance - {'0' if place else points} "
-            "WHERE account_id = :account AND campaign_id = :campaign AND customer_id IN (SELECT id FROM back)",
-            account=account,
-            campaign=campaign,
-            change=change,
-            sign=sign,
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where `b`, what a customer shall be again, comes from, and for whom."""
@@ -290,24 +250,6 @@ _LATER = (
     "SELECT min(n.change) FROM snapshot n "
     "WHERE n.account_id = :account AND n.customer_id = b.customer_id AND n.change > :change"
 )
-TAKE_IMAGES = (
-    f"INSERT INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) SELECT :account, :undo, c.id, "
-    f"{', '.join(f'c.{name}' for name in IMAGE)}, c.removed FROM back k "
-    "{then} customer c ON c.account_id = :account AND c.id = k.id"
-)
-_BLANK = ", ".join(
-    f"{name} = " + ("'{}'" if name in DOCUMENTS else "0" if name.endswith("_version") else "''") for name in PLAIN
-)
-REMOVE = (
-    "UPDATE customer SET code = NULL, card_number = NULL, customer_username = NULL, username_key = NULL, "
-    f"{_BLANK}, removed = :undo, updated_at = :now "
-    "WHERE account_id = :account AND id IN (SELECT id FROM back WHERE kind = 'remove')"
-)
-TAKE_POINTS_BACK = (
-    'INSERT INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
-    'SELECT :account, :undo, e.customer_id, e."row", e.campaign_id, e.item_id, -e.amount, :now FROM back k '
-    "{then} ledger_entry e ON e.account_id = :account AND e.customer_id = k.id AND e.change = :change"
-)
 
 
 def _gather_touched(uniques: bool) -> str:
@@ -324,60 +266,7 @@ def _gather_touched(uniques: bool) -> str:
     )
 
 
-def _give_back(source: Source, sqlite: bool) -> str:
-    where = f"{source.where} AND k.moved = 1"
-    if not sqlite:
-        settings = ", ".join(f"{name} = b.{name}" for name in PLAIN)
-        return (
-            f"UPDATE customer c SET {settings}, removed = NULL, updated_at = :now FROM back k JOIN {source.joined} "
-            f"WHERE c.account_id = :account AND c.id = k.id AND {where}"
-        )
-    # An upsert walks the table in key order, once (as in storage/apply.py).
-    settings = ", ".join(f"{name} = excluded.{name}" for name in (*PLAIN, "removed", "updated_at"))
-    return (
-        f"INSERT INTO customer(id, account_id, created, created_at, updated_at, removed, {', '.join(PLAIN)}) "
-        f"SELECT k.id, :account, 0, 0, :now, NULL, {', '.join(f'b.{name}' for name in PLAIN)} "
-        f"FROM back k {{then}} {source.joined} WHERE {where} ORDER BY k.id ON CONFLICT(id) DO UPDATE SET {settings}"
-    )
-
-
-def rewrite_uniques(work: Workspace, account: int, undo: int, uniques: Sequence[int]) -> None:
-    """Bring the table of unique values in line; a value that somebody else has by now stays what it was before the undo."""
-    if not uniques:
-        return
-    blocked_rows = list(
-        work.rows(
-            "SELECT r.id, r.kind, c.custom_fields, i.custom_fields FROM rekey r "
-            "{then} customer c ON c.account_id = :account AND c.id = r.id "
-            "{then} snapshot i ON i.account_id = :account AND i.change = :undo AND i.customer_id = r.id "
-            "WHERE r.blocked = 1 AND r.kind LIKE 'custom_field_%' AND c.removed IS NULL",
-            account=account,
-            undo=undo,
-        )
-    )
-    documents: dict[int, dict[str, str]] = {}
-    for number, name, current, before in blocked_rows:
-        document = documents.setdefault(number, dict(_document(current)))
-        document.pop(name, None)
-        if name in _document(before):
-            document[name] = _document(before)[name]
-    work.many(
-        "UPDATE customer SET custom_fields = CAST(:document AS {json}) WHERE account_id = :account AND id = :id",
-        [{"id": number, "account": account, "document": _dumped(document)} for number, document in documents.items()],
-    )
-    work.execute(
-        "DELETE FROM unique_value WHERE account_id = :account AND customer_id IN (SELECT id FROM back)", account=account
-    )
-    for number in uniques:
-        value = _unique("c", number, work.sqlite)
-        work.execute(
-            f"INSERT INTO unique_value(account_id, number, value, customer_id) SELECT :account, {number}, {value}, c.id "
-            f"FROM back k {{then}} customer c ON c.account_id = :account AND c.id = k.id WHERE {value} IS NOT NULL",
-            account=account,
-        )
-
-
-def _unique(side: str, number: int, sqlite: bool) -> str:
+def unique_of(side: str, number: int, sqlite: bool) -> str:
     name = f"custom_field_{number}"
     return f"json_extract({side}.custom_fields, '$.{name}')" if sqlite else f"({side}.custom_fields ->> '{name}')"
 
@@ -385,16 +274,16 @@ def _unique(side: str, number: int, sqlite: bool) -> str:
 def _image(values: Sequence[Any]) -> dict[str, Any]:
     image = dict(zip(IMAGE, values, strict=True))
     for name in DOCUMENTS:
-        image[name] = _document(image[name])
+        image[name] = document(image[name])
     return image
 
 
-def _document(value: Any) -> Mapping[str, Any]:
+def document(value: Any) -> Mapping[str, Any]:
     parsed: Mapping[str, Any] = json.loads(value) if isinstance(value, str) else value
     return parsed
 
 
-def _dumped(value: Any) -> Any:
+def dumped(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if isinstance(value, Mapping) else value
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from storage.models import PROFILE
 
+EMPTY = "'{}'"
 REPLACE, UPDATE, IGNORE = "yes", "update", "ignore"
 SECRETS = (("password_digest", "password_version"), ("pin_digest", "pin_version"))
 
@@ -124,9 +125,10 @@ def _merged(before: str, document: str, sqlite: bool) -> str:
     if not sqlite:
         base = f"{before}::jsonb" if before.startswith("'") else before
         return f"jsonb_strip_nulls({base} || coalesce(s.{document}, '{{}}'::jsonb))"
-    if before == "'{}'":
+    if before == EMPTY:
         # Most documents have no null: only those are taken apart.
-        return f"CASE WHEN instr(s.{document}, ':null') THEN json_patch('{{}}', s.{document}) ELSE coalesce(s.{document}, '{{}}') END"
+        cleared = f"json_patch('{{}}', s.{document})"
+        return f"CASE WHEN instr(s.{document}, ':null') THEN {cleared} ELSE coalesce(s.{document}, '{{}}') END"
     return (
         f"CASE WHEN s.{document} = {before} THEN {before} ELSE json_patch({before}, coalesce(s.{document}, '{{}}')) END"
     )
@@ -135,7 +137,7 @@ def _merged(before: str, document: str, sqlite: bool) -> str:
 def _document_changes(document: str, replaces: bool, sqlite: bool) -> str:
     stored = f"c.{document}"
     if not sqlite:
-        return f"{_merged(chr(39) + '{}' + chr(39) if replaces else stored, document, sqlite)} <> {stored}"
+        return f"{_merged(EMPTY if replaces else stored, document, sqlite)} <> {stored}"
     staged = f"coalesce(s.{document}, '{{}}')"
     differs = f"json_patch({stored}, {staged}) <> {stored}"
     if replaces:

@@ -16,12 +16,16 @@ from storage.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The keys of a careful row. `unique` maps "username" or a custom field's number to a value; "" gives it up."""
+    """The keys of a careful row. `unique` maps "username" or a custom field's number to a value; "" gives it up.
+
+    The user name is case-folded there; `username` is as it was given.
+    """
 
     row: int
     code: str | None
     card_number: str | None
     unique: dict[str | int, str]
+    username: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +84,15 @@ def claims(work: Workspace) -> Iterator[Claim]:
         'SELECT "row", number, value FROM taken WHERE "row" IN (SELECT "row" FROM careful) ORDER BY "row"'
     )
     waiting = next(taken, None)
-    for row, code, card, username in work.rows(
-        'SELECT "row", code, card_number, username_key FROM stage '
+    for row, code, card, username, shown in work.rows(
+        'SELECT "row", code, card_number, username_key, customer_username FROM stage '
         'WHERE "row" IN (SELECT "row" FROM careful) ORDER BY "row"'
     ):
         unique: dict[str | int, str] = {} if username is None else {"username": username}
         while waiting is not None and waiting[0] == row:
             unique[waiting[1]] = waiting[2]
             waiting = next(taken, None)
-        yield Claim(row, code, card, unique)
+        yield Claim(row, code, card, unique, shown or "")
 
 
 def owners(work: Workspace, shape: Shape, account: int) -> Iterator[Owner]:

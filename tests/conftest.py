@@ -36,8 +36,9 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 Blank = Callable[[Path], Database]
 
 
-def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001 - the hook's signature
+def pytest_configure(config: pytest.Config) -> None:
     """The settings of whoever runs the tests are not the tests'."""
+    config.addinivalue_line("markers", "slow: takes more than a few seconds; run with all others")
     for name in [name for name in os.environ if name.startswith("TILLGATE_") and not name.startswith(OURS)]:
         del os.environ[name]
 

@@ -27,7 +27,7 @@ BAD_DATE = "2020-02-30"
 
 # Whether a batch on whose customer all rows were unchanged uses that customer's enrolments too, and so keeps them, and
 # a customer that somebody else made, from being taken back. The protocol's words allow both.
-UNCHANGED_IS_A_USE = True
+UNCHANGED_IS_A_USE = False
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def imports(draw: st.DrawFn, most_rows: int = 12, *, narrow: bool = False) -> Im
     return Import(
         columns,
         tuple(rows),
-        draw(st.sampled_from(("yes", "update", "update", "update" if narrow else "ignore"))),
+        draw(st.sampled_from(("yes", "update", "update" if narrow else "ignore"))),
         draw(st.sampled_from(("skip", "skip", "reject"))),
         tuple(campaigns),
         kind,

@@ -186,7 +186,7 @@ def test_a_removed_customer_whose_code_is_taken_stays_removed(jane: Model) -> No
 
 
 def test_an_enrolment_lasts_while_any_batch_in_force_uses_it(jane: Model) -> None:
-    jane.apply(batch({"code": "1"}))
+    jane.apply(batch({"code": "1", "first_name": "other"}))
     undo(jane, 1)
     assert jane.customers[1].uses == {"club": 1}
     undo(jane, 2)

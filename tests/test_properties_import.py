@@ -11,6 +11,37 @@ from tests.actual import Actual, compare, customers_of, expected, foretold
 from tests.model import Import, Model
 from tests.strategies import imports, profile, resolved
 
+KEYS = ("code", "card_number")
+
+
+def batch(*rows: tuple[str, ...], columns: tuple[str, ...] = KEYS, mode: str = "update", digits: int = 0) -> Import:
+    cells = tuple(dict(zip(columns, row, strict=True)) for row in rows)
+    return Import(columns, cells, mode, "skip", ("club",), "points", digits or None)
+
+
+# Each once went wrong by set: a stored customer or two, then rows that meet each other.
+MEETINGS = {
+    "only keys, a customer twice": [batch(("k1", "c1"), ("k1", "c1"))],
+    "points of two rows of a new customer": [batch(("k1", "25"), ("k1", "25"), columns=("code", "auto_add"))],
+    "a card made for a row, then given by the next": [batch(("k1", ""), ("k1", "c1"), digits=8)],
+    "a later row of a customer takes a card that another row made": [
+        batch(("k1", "c1")),
+        batch(("k1", "c1"), ("k2", "c2"), ("k1", "c2"), ("k1", "c3")),
+    ],
+    "a later row of a customer gives away its card": [
+        batch(("k1", "c1")),
+        batch(("k1", "c1"), ("k1", "c2"), ("k2", "c2"), ("k1", "c1")),
+    ],
+    "an ignored row with a card that an earlier row made": [
+        batch(("k2", "c2")),
+        batch(("k1", "c1"), ("k2", "c1"), mode="ignore"),
+    ],
+    "an ignored row with a code that an earlier row made": [
+        batch(("k2", "c2")),
+        batch(("k1", "c1"), ("k1", "c2"), mode="ignore"),
+    ],
+}
+
 
 @pytest.fixture
 def actual(core: Core) -> Actual:
@@ -25,6 +56,15 @@ def test_by_set_is_row_by_row(actual: Actual, batches: list[Import]) -> None:
     for batch in batches:
         batch = resolved(batch, customers_of(truth))
         compare(truth, truth.apply(batch), actual.apply(batch), batch)
+        assert actual.state() == expected(truth)
+    actual.check()
+
+
+@pytest.mark.parametrize("batches", MEETINGS.values(), ids=MEETINGS)
+def test_rows_that_meet_are_taken_one_by_one(actual: Actual, batches: list[Import]) -> None:
+    truth = Model()
+    for known in batches:
+        compare(truth, truth.apply(known), actual.apply(known), known)
         assert actual.state() == expected(truth)
     actual.check()
 

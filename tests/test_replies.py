@@ -132,7 +132,7 @@ def test_details_in_their_order_also_when_empty() -> None:
             "row": "1",
             "field": "email",
             "code": "odd_email",
-            "message": 'Row 1, email: "jane" does not look like an e-mail address',
+            "message": 'Row 1, email: "jane" does not look like an e-mail address.',
         }
     ]
 

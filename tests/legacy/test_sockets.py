@@ -144,6 +144,7 @@ def test_a_body_over_the_limit_gets_a_well_formed_error(serve: Serve) -> None:
         assert world.customers([]) == []
 
 
+@pytest.mark.slow
 def test_100_mb_in_either_encoding_within_bounded_memory(serve: Serve) -> None:
     # Most of it is an unused column, so that the disk is not what is measured.
     rows, filler = 1750, "x" * 60_000
@@ -161,6 +162,7 @@ def test_100_mb_in_either_encoding_within_bounded_memory(serve: Serve) -> None:
             assert peak_memory(server) - idle < MEMORY_ABOVE_IDLE
 
 
+@pytest.mark.slow
 def test_100_mb_of_short_bad_rows_within_bounded_memory(serve: Serve) -> None:
     # Every row is a problem, and each is reported.
     with serve("--workers", "1") as (server, world):
