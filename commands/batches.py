@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 import click
@@ -39,16 +39,17 @@ def batches(account_id: str, length: int, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    names = ("id", "kind", "status", "face", "user_id", "created_at", "new", "updated", "ignored", "failed")
-    columns = ("batch", "kind", "status", "by", "user", "at", "new", "updated", "ignored", "failed")
-    print_table(columns, [[row[name] for name in names] for row in found], "The account has no batch yet.")
+    names = ("id", "kind", "status", "face", "user_id", "created_at")
+    columns = ("batch", "kind", "status", "by", "user", "at", "result")
+    rows = [[*(row[name] for name in names), _result(row)] for row in found]
+    print_table(columns, rows, "The account has no batch yet.")
 
 
 @click.command()
 @click.argument("batch_id", metavar="BATCH")
 @json_option
 def batch(batch_id: str, as_json: bool) -> None:
-    """Show a batch with its problems.
+    """Show a batch with its problems, or an undo with its conflicts.
 
     \b
     Example:
@@ -59,8 +60,12 @@ def batch(batch_id: str, as_json: bool) -> None:
         if row is None:
             raise Fault("unknown_batch", value=batch_id)
         problems = (_problem(found) for found in stored.problems(connection, row["account_id"], batch_id))
+        found = stored.problems(connection, row["account_id"], batch_id, stored.CONFLICT)
+        conflicts = (_conflict(conflict) for conflict in found)
         if as_json:
             listed: dict[str, object] = {"problems": map(_problem_object, problems)}
+            if row["kind"] == "undo":
+                listed = {"conflicts": _conflict_objects(conflicts)}
             print_json(_as_json(row) | listed)
             return
         for name, value in _as_json(row).items():
@@ -69,6 +74,7 @@ def batch(batch_id: str, as_json: bool) -> None:
             click.echo(problem.message)
         if next(problems, None) is not None:
             say(f"There are more problems than these {LISTED}: --json has all.")
+        _show_conflicts(conflicts)
 
 
 @click.command()
@@ -103,13 +109,29 @@ def _as_json(row: RowMapping) -> dict[str, object]:
         **{name: row[name] for name in texts},
         "keep_undo": bool(row["keep_undo"]),
         "undoes": row["undoes"] or "",
-        **{name: row[name] for name in COUNTS},
+        **{name: row[column] for name, column in _counts(row["kind"]).items()},
         "created_at": iso(row["created_at"]),
     }
 
 
+def _counts(kind: str) -> dict[str, str]:
+    # An undo counts customers, in columns of its own (storage/models.py).
+    if kind == "undo":
+        return {"restored": "updated", "removed": "ignored", "kept": "failed"}
+    return {name: name for name in COUNTS}
+
+
+def _result(row: Mapping[str, object]) -> str:
+    told = (f"{name} {row[name]}" for name in _counts(str(row["kind"])) if name != "rows" and row[name])
+    return ", ".join(told) or "nothing"
+
+
 def _problem(row: RowMapping) -> Problem:
-    return Problem(row["row"], row["field"], row["code"], row["value"])
+    return Problem(row["row"], row["field"], row["code"], row["value"], int(row["written"] or 0))
+
+
+def _conflict(row: RowMapping) -> Conflict:
+    return Conflict(row["code"], row["field"], row["written"], row["value"])
 
 
 def _problem_object(problem: Problem) -> dict[str, object]:
@@ -131,11 +153,15 @@ def _show_undone(done: Undone, as_json: bool) -> None:
     what = f"Undone as batch {done.batch_id}" if done.batch_id else "Checked, nothing written"
     counts = f"{done.restored:,} restored, {done.removed:,} removed, {done.kept:,} kept"
     click.echo(f"{what}: {counts} of {plural(done.restored + done.removed + done.kept, 'customer')}.")
-    conflicts = list(islice(done.conflicts, LISTED + 1))
-    if conflicts:
-        rows = [(c.code, c.field, c.written, c.current) for c in conflicts[:LISTED]]
+    _show_conflicts(done.conflicts)
+
+
+def _show_conflicts(conflicts: Iterable[Conflict]) -> None:
+    first = list(islice(conflicts, LISTED + 1))
+    if first:
+        rows = [(c.code, c.field, c.written, c.current) for c in first[:LISTED]]
         print_table(("code", "field", "written", "kept"), rows)
-    if len(conflicts) > LISTED:
+    if len(first) > LISTED:
         say(f"There are more conflicts than these {LISTED}: --json has all.")
 
 

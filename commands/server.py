@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import click
+from flask import Flask
 
 import storage
 from commands.opening import opened
 from commands.printing import json_option, print_json, say
-from settings import load_settings
+from settings import Settings, load_settings
 from storage.engine import Database
 
 
@@ -28,7 +30,6 @@ def serve(host: str, port: int, workers: int) -> None:
       tillgate serve --host 0.0.0.0 --port 8080 --workers 4
     """
     import serving
-    from app import create_app
 
     settings = load_settings()
     try:
@@ -42,7 +43,7 @@ def serve(host: str, port: int, workers: int) -> None:
         url = serving.url_of(listener)
         serving.serve(
             serving.Plan(
-                load=lambda: create_app(settings),
+                load=lambda: _application(settings),
                 listener=listener,
                 announce=lambda: click.echo(f"Tillgate is ready at {url}"),
                 workers=workers,
@@ -50,6 +51,16 @@ def serve(host: str, port: int, workers: int) -> None:
                 log_format=settings.log_format,
             )
         )
+
+
+def _application(settings: Settings) -> Flask:
+    """The application of one server process, and beside it the upkeep, which ends with the process."""
+    from app import create_app, open_core
+    from importing import upkeep
+
+    core = open_core(settings)
+    threading.Thread(target=upkeep.tend_for_ever, args=(core, threading.Event()), daemon=True).start()
+    return create_app(settings, core)
 
 
 @click.command()

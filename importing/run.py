@@ -12,7 +12,7 @@ from itertools import islice
 
 import sqlalchemy.exc
 
-from importing.batch import Batch, Counts, Made, OnError, Outcome
+from importing.batch import Batch, Counts, Made, Mode, OnError, Outcome
 from importing.core import Core
 from importing.faults import Fault, Problem
 from importing.plan import Plan, Staged, made_rows, make_plan, stage
@@ -56,10 +56,11 @@ def run(core: Core, batch: Batch) -> Outcome:
             # Refused whatever the store says, which is only asked for what else is wrong: no lock for that.
             _refuse(batch, staged, make_plan(work, batch, staged))
         with work.writing(batch.account, core.write_wait):
-            # Looking for keys that new customers share costs a tenth of an import, and few batches have any: the first
-            # plan trusts, and the unique keys refuse it where it is wrong.
-            with suppress(KeyTaken, Fault), work.savepoint():
-                return _apply(work, batch, staged, _trusting_plan(work, batch, staged), started)
+            if batch.mode is not Mode.IGNORE:
+                # Looking for keys that new customers share costs a tenth of an import, and few batches have any: the
+                # first plan trusts, and the unique keys refuse it where it is wrong. (Ignored rows write no keys.)
+                with suppress(KeyTaken, Fault), work.savepoint():
+                    return _apply(work, batch, staged, _trusting_plan(work, batch, staged), started)
             plan = make_plan(work, batch, staged)
             _refuse(batch, staged, plan)
             return _apply(work, batch, staged, plan, started)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from importing.batch import Conflict, Undone
@@ -105,23 +107,24 @@ def _plan(
     conflicts: Spool[Conflict],
 ) -> None:
     history.gather(work, account, change, root, uniques)
-    conflicting: set[int] = set()
+    found: list[tuple[int, Conflict]] = []
 
-    def reverted() -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def given_back() -> Iterator[tuple[int, Mapping[str, Any]]]:
         for images in history.written_since(work, account, change.change):
-            image, found = without(images)
-            if found:
-                conflicting.add(images.id)
-                for conflict in found:
-                    conflicts.append(conflict)
+            image, standing = without(images)
+            found.extend((images.id, conflict) for conflict in standing)
             yield images.id, image
 
-    history.restore(work, list(reverted()))
+    history.restore(work, list(given_back()))
     history.ask_keys(work, account, change.change, uniques)
-    for _id, code, kind, current in history.blocked(work, account, change.change):
-        conflicts.append(Conflict(code or "", FIELD_OF.get(kind, kind), current or "", current or ""))
-    history.mark_conflicts(work, conflicting)
-    for _id, code in history.kept(work, account, change.change):
+    for number, code, kind, current in history.blocked(work, account, change.change):
+        found.append((number, Conflict(code or "", FIELD_OF.get(kind, kind), current or "", current or "")))
+    history.mark_conflicts(work, {number for number, _ in found})
+    # A customer is named by the code that it has afterwards, so that it can be looked up.
+    codes = dict(history.codes_given_back(work)) if found else {}
+    for number, conflict in sorted(found, key=itemgetter(0)):
+        conflicts.append(replace(conflict, code=codes.get(number, conflict.code)))
+    for _number, code in history.kept(work, account, change.change):
         conflicts.append(Conflict(code, "customer", "", ""))
 
 

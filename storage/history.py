@@ -175,6 +175,11 @@ def blocked(work: Workspace, account: int, change: int) -> Iterator[tuple[int, s
     )
 
 
+def codes_given_back(work: Workspace) -> Iterator[tuple[int, str]]:
+    """(customer, code) of the customers whose code an undo gives back."""
+    return work.rows("SELECT id, value FROM rekey WHERE kind = 'code' AND blocked = 0 AND value IS NOT NULL")
+
+
 def kept(work: Workspace, account: int, change: int) -> Iterator[tuple[int, str]]:
     """(customer, code) of the customers that stay though the change made them, or stay away for another reason."""
     return work.rows(

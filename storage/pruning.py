@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, exists, func, or_, select
 
 from storage.models import account, batch, batch_problem, change, reply, snapshot
 
@@ -12,26 +12,32 @@ def accounts(connection: Connection) -> list[int]:
     return list(connection.execute(select(account.c.id)).scalars())
 
 
+def expired(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> bool:
+    """Whether an account has anything to drop: a look that takes no lock."""
+    if connection.execute(select(reply.c.key).where(reply.c.account_id == number, reply.c.created_at < replies_since)).first():
+        return True
+    oldest = _oldest(connection, number, keep, undo_since)
+    rows = (
+        select(change.c.change)
+        .join(batch, (batch.c.account_id == change.c.account_id) & (batch.c.id == change.c.batch_id))
+        .where(batch.c.account_id == number, batch.c.number < oldest)
+        .where(
+            or_(
+                exists().where(snapshot.c.account_id == number, snapshot.c.change == change.c.change),
+                exists().where(batch_problem.c.account_id == number, batch_problem.c.batch_id == batch.c.id),
+            )
+        )
+    )
+    return oldest is not None and connection.execute(rows.limit(1)).first() is not None
+
+
 def prune(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> int:
     """Drop what an account needs no more; times in milliseconds. Returns how many before-images went.
 
     An undo state lives while it is one of the newest `keep` or younger than `undo_since`. A later image is part of an
     older state, so that nothing goes while an older state lives. Customers, points and the history itself stay.
     """
-    newest = (
-        select(batch.c.number)
-        .where(batch.c.account_id == number, batch.c.keep_undo)
-        .order_by(batch.c.number.desc())
-        .limit(keep)
-        .subquery()
-    )
-    oldest = connection.execute(
-        select(func.min(batch.c.number)).where(
-            batch.c.account_id == number,
-            batch.c.keep_undo,
-            or_(batch.c.created_at >= undo_since, batch.c.number.in_(select(newest.c.number))),
-        )
-    ).scalar()
+    oldest = _oldest(connection, number, keep, undo_since)
     connection.execute(delete(reply).where(reply.c.account_id == number, reply.c.created_at < replies_since))
     if oldest is None:
         return 0
@@ -40,11 +46,29 @@ def prune(connection: Connection, number: int, keep: int, undo_since: int, repli
         .join(batch, (batch.c.account_id == change.c.account_id) & (batch.c.id == change.c.batch_id))
         .where(batch.c.account_id == number, batch.c.number >= oldest)
     ).scalar()
-    expired = select(batch.c.id).where(batch.c.account_id == number, batch.c.number < oldest)
+    gone_batches = select(batch.c.id).where(batch.c.account_id == number, batch.c.number < oldest)
     connection.execute(
-        delete(batch_problem).where(batch_problem.c.account_id == number, batch_problem.c.batch_id.in_(expired))
+        delete(batch_problem).where(batch_problem.c.account_id == number, batch_problem.c.batch_id.in_(gone_batches))
     )
     if first_change is None:
         return 0
     gone = connection.execute(delete(snapshot).where(snapshot.c.account_id == number, snapshot.c.change < first_change))
     return gone.rowcount
+
+
+def _oldest(connection: Connection, number: int, keep: int, undo_since: int) -> int | None:
+    """The number of the oldest batch whose undo state lives."""
+    newest = (
+        select(batch.c.number)
+        .where(batch.c.account_id == number, batch.c.keep_undo)
+        .order_by(batch.c.number.desc())
+        .limit(keep)
+        .subquery()
+    )
+    return connection.execute(
+        select(func.min(batch.c.number)).where(
+            batch.c.account_id == number,
+            batch.c.keep_undo,
+            or_(batch.c.created_at >= undo_since, batch.c.number.in_(select(newest.c.number))),
+        )
+    ).scalar()

@@ -100,7 +100,7 @@ def test_apply_then_undo_is_nothing(actual: Actual, batches: list[Import]) -> No
     actual.check()
 
 
-@profile(120, 5000)
+@profile(75, 5000)
 @given(steps=st.lists(STEPS, min_size=3, max_size=9))
 def test_undo_in_any_order_is_as_the_model_says(actual: Actual, steps: Sequence[Step]) -> None:
     # A number undoes the import, or the undo, that stands there among those that can be undone.
@@ -114,7 +114,7 @@ def test_undo_in_any_order_is_as_the_model_says(actual: Actual, steps: Sequence[
     actual.check()
 
 
-@profile(80, 3000)
+@profile(50, 3000)
 @given(
     batches=st.lists(imports(2, narrow=True).map(undoable), min_size=2, max_size=4),
     picks=st.lists(st.integers(0, 5), min_size=1, max_size=5),
