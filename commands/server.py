@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
-from flask import Flask
 
 import storage
 from commands.opening import opened
@@ -53,7 +54,7 @@ def serve(host: str, port: int, workers: int) -> None:
         )
 
 
-def _application(settings: Settings) -> Flask:
+def _application(settings: Settings) -> Callable[..., Any]:
     """The application of one server process, and beside it the upkeep, which ends with the process."""
     from app import create_app, open_core
     from importing import upkeep

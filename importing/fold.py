@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from importing.batch import Mode
+from storage.folding import Group
 from storage.models import PROFILE
 
 PLAIN = (*PROFILE, "customer_username")
@@ -30,25 +31,23 @@ class Folded:
     changed: bool
 
 
-def fold(
-    groups: Iterable[tuple[int, Row | None, list[tuple[int, Row]]]], mode: Mode, renaming: set[int]
-) -> Iterator[Folded]:
+def fold(groups: Iterable[Group], mode: Mode, renaming: set[int]) -> Iterator[Folded]:
     """Fold groups of (first row, stored customer or None, rows in order). `renaming` are rows that changed a key."""
     for first_row, stored, rows in groups:
         state = _state(stored)
-        _write(state, rows[0][1], mode)
-        unchanged = 0
-        for number, row in rows[1:]:
+        values: dict[str, Any] = {}
+        points: int | None = None
+        later = unchanged = 0
+        for number, row in rows:
             changed = _write(state, row, mode)
-            unchanged += not (changed or number in renaming or row.get("amount") is not None)
-        amounts = [row["amount"] for _, row in rows if row.get("amount") is not None]
-        yield Folded(
-            first_row,
-            _folded([row for _, row in rows], mode),
-            sum(amounts) if amounts else None,
-            unchanged,
-            unchanged < len(rows) - 1,
-        )
+            _add(values, row, mode)
+            amount = row.get("amount")
+            if amount is not None:
+                points = (points or 0) + amount
+            if number != first_row:
+                later += 1
+                unchanged += not (changed or number in renaming or amount is not None)
+        yield Folded(first_row, values, points, unchanged, unchanged < later)
 
 
 def _state(stored: Row | None) -> dict[str, Any]:
@@ -75,15 +74,12 @@ def _write(state: dict[str, Any], row: Row, mode: Mode) -> bool:
     return state != before or any(row.get(name) for name in SECRETS)
 
 
-def _folded(rows: list[Row], mode: Mode) -> dict[str, Any]:
-    last = rows[-1]
-    values: dict[str, Any] = {}
-    for name in last:
-        given = [row[name] for row in rows if row[name] is not None]
+def _add(values: dict[str, Any], row: Row, mode: Mode) -> None:
+    for name, value in row.items():
         if name == "attributes" or (name == "custom_fields" and mode is not Mode.REPLACE):
-            values[name] = {key: value for document in given for key, value in document.items()} if given else None
-        elif mode is Mode.REPLACE:
-            values[name] = last[name]
+            before = values.get(name)
+            values[name] = {**(before or {}), **value} if value is not None else before
+        elif mode is Mode.REPLACE or value is not None:
+            values[name] = value
         else:
-            values[name] = given[-1] if given else None
-    return values
+            values.setdefault(name, None)

@@ -80,7 +80,7 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
         settled = resolve.settle(
             reconcile.claims(work), reconcile.owners(work, shape, account), batch.mode, shape.makes_cards
         )
-        reconcile.settle(work, settled.hits, settled.follows, settled.bad_rows)
+        reconcile.settle(work, settled.hits.chunks(), settled.follows.chunks(), settled.bad_rows)
         reconcile.compare_careful(work, shape, account)
         fresh.note_rows(work, settled.cards)
     matched = reconcile.matched_rows(work)
@@ -117,7 +117,7 @@ def made_rows(work: Workspace, batch: Batch, staged: Staged, base: int | None) -
 
 def _fold(work: Workspace, batch: Batch, shape: Shape, settled: resolve.Settled) -> int:
     reconcile.rename(work, settled.stored)
-    if not settled.follows:
+    if not len(settled.follows):
         return 0
     unchanged = 0
 
@@ -131,7 +131,7 @@ def _fold(work: Workspace, batch: Batch, shape: Shape, settled: resolve.Settled)
                 values["username_key"] = None if username is None else username.casefold()
             yield {**folded.values, **values}
 
-    folding.replace(work, shape, rows())
+    folding.replace(work, shape, Spool(rows()))
     return unchanged
 
 

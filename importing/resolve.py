@@ -35,8 +35,8 @@ class Settled:
     (customer, new code or None, new card or None) and `made` (row, code, card) are what keys customers end with.
     """
 
-    hits: list[tuple[int, int]] = field(default_factory=list)
-    follows: list[Follow] = field(default_factory=list)
+    hits: Spool[tuple[int, int]] = field(default_factory=Spool)
+    follows: Spool[Follow] = field(default_factory=Spool)
     renaming: set[int] = field(default_factory=set)
     cards: list[int] = field(default_factory=list)
     stored: list[tuple[int, str | None, str | None]] = field(default_factory=list)
@@ -95,7 +95,7 @@ class _World:
         if holder.id is not None:
             self.settled.hits.append((claim.row, holder.id))
         if holder.first_row:
-            self.settled.follows.append(Follow(claim.row, holder.first_row, holder.id, ignored))
+            self.settled.follows.append((claim.row, holder.first_row, holder.id, int(ignored)))
         else:
             holder.first_row = claim.row
         if not ignored:

@@ -45,6 +45,11 @@ class Spool(Generic[Item]):
         return self._length
 
     def __iter__(self) -> Iterator[Item]:
+        for chunk in self.chunks():
+            yield from chunk
+
+    def chunks(self) -> Iterator[list[Item]]:
+        """The items, so many at once."""
         position = 0
         if self._file is not None:
             end = self._file.seek(0, 2)
@@ -52,5 +57,6 @@ class Spool(Generic[Item]):
                 self._file.seek(position)
                 chunk: list[Item] = pickle.load(self._file)  # noqa: S301 - our own unlinked file
                 position = self._file.tell()
-                yield from chunk
-        yield from list(self._recent)
+                yield chunk
+        if self._recent:
+            yield list(self._recent)

@@ -115,7 +115,7 @@ def _plan(
             found.extend((images.id, conflict) for conflict in standing)
             yield images.id, image
 
-    history.restore(work, list(given_back()))
+    history.restore(work, Spool(given_back()))
     history.ask_keys(work, account, change.change, uniques)
     for number, code, kind, current in history.blocked(work, account, change.change):
         found.append((number, Conflict(code or "", FIELD_OF.get(kind, kind), current or "", current or "")))

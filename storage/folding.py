@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from storage.models import PROFILE
@@ -15,72 +17,53 @@ STATE = (*PROFILE, "customer_username", "password_digest", "pin_digest", "custom
 
 CHUNK = 500
 
+# First row, stored customer or None, and (row, values) of all its rows.
+Group = tuple[int, Mapping[str, Any] | None, Iterator[tuple[int, Mapping[str, Any]]]]
+
 
 def several(work: Workspace) -> bool:
     """Whether any customer has several rows that act."""
     return work.number("SELECT count(*) FROM follow WHERE ignored = 0") > 0
 
 
-def groups(
-    work: Workspace, shape: Shape, account: int
-) -> Iterator[tuple[int, Mapping[str, Any] | None, list[tuple[int, Mapping[str, Any]]]]]:
-    """(first row, stored customer or None, [(row, values)]) of each customer with several rows, by first row."""
+def groups(work: Workspace, shape: Shape, account: int) -> Iterator[Group]:
+    """Each customer with several rows, by first row. A group's rows are streamed, and gone when the next group comes."""
     names = _folded_columns(shape)
+    picked = "".join(f", s.{name}" for name in names)
     stored = _stored(work, account)
     waiting = next(stored, None)
-    first: int | None = None
-    rows: list[tuple[int, Mapping[str, Any]]] = []
-
-    def group() -> tuple[int, Mapping[str, Any] | None, list[tuple[int, Mapping[str, Any]]]]:
-        nonlocal waiting
-        assert first is not None
+    found = work.rows(
+        f'SELECT coalesce(f.first_row, s."row"), s."row"{picked} '
+        'FROM stage s LEFT JOIN follow f ON f."row" = s."row" '
+        'WHERE f."row" IS NOT NULL OR s."row" IN (SELECT first_row FROM follow) ORDER BY 1, 2'
+    )
+    for first, rows in groupby(found, key=itemgetter(0)):
         base = None
         if waiting is not None and waiting[0] == first:
             base, waiting = waiting[1], next(stored, None)
-        return first, base, rows
-
-    picked = "".join(f", s.{name}" for name in names)
-    for number, of, *values in work.rows(
-        f'SELECT s."row", coalesce(f.first_row, s."row"){picked} '
-        'FROM stage s LEFT JOIN follow f ON f."row" = s."row" '
-        'WHERE f."row" IS NOT NULL OR s."row" IN (SELECT first_row FROM follow) ORDER BY 2, 1'
-    ):
-        if of != first:
-            if first is not None:
-                yield group()
-            first, rows = of, []
-        rows.append((number, _parsed(dict(zip(names, values, strict=True)))))
-    if first is not None:
-        yield group()
+        yield first, base, ((row, _parsed(dict(zip(names, values, strict=True)))) for _, row, *values in rows)
 
 
 def replace(work: Workspace, shape: Shape, folded: Iterable[Mapping[str, Any]]) -> None:
-    """Write folded rows over the first rows. Each mapping: first_row, points, changed, and the staged columns."""
-    names = [name for name in _folded_columns(shape) if name != "amount"]
-    settings = ", ".join(
-        f"{name} = CAST(:{name} AS {{json}})" if name in ("custom_fields", "attributes") else f"{name} = :{name}"
-        for name in names
+    """Write folded rows over the first rows. Each mapping: first_row, points, changed, and the staged columns.
+
+    All of `groups` must have been read before: PostgreSQL does one thing at a time on a connection.
+    """
+    names = _folded_columns(shape)
+    columns = [*names, *(["username_key"] if "username_key" in shape.columns else []), "points", "changed"]
+    tuples = ((row["first_row"], *(_dumped(row[name]) for name in columns)) for row in folded)
+    work.fill("folded", ("row", *columns), iter(lambda: list(islice(tuples, CHUNK)), []))
+    work.analyze("folded")
+    settings = ", ".join(f"{name} = f.{name}" for name in columns[:-2] if name != "amount")
+    if settings:
+        work.execute(f'UPDATE stage SET {settings} FROM folded f WHERE f."row" = stage."row"')
+    work.execute(
+        "UPDATE target SET points = f.points, "
+        "changed = CASE WHEN f.changed = 1 THEN 1 ELSE target.changed END, "
+        "touched = CASE WHEN f.changed = 1 THEN 1 ELSE target.touched END "
+        'FROM folded f WHERE f."row" = target."row"'
     )
-    username = ", username_key = :username_key" if "username_key" in shape.columns else ""
-    chunk: list[Mapping[str, Any]] = []
-
-    def write() -> None:
-        if settings:
-            work.many(f'UPDATE stage SET {settings}{username} WHERE "row" = :first_row', chunk)
-        work.many(
-            "UPDATE target SET points = :points, changed = CASE WHEN :changed = 1 THEN 1 ELSE changed END, "
-            'touched = CASE WHEN :changed = 1 OR touched = 1 THEN 1 ELSE 0 END WHERE "row" = :first_row',
-            chunk,
-        )
-        work.many('UPDATE made SET points = :points WHERE "row" = :first_row', chunk)
-
-    for row in folded:
-        chunk.append({name: _dumped(value) for name, value in row.items()})
-        if len(chunk) == CHUNK:
-            write()
-            chunk = []
-    if chunk:
-        write()
+    work.execute('UPDATE made SET points = f.points FROM folded f WHERE f."row" = made."row"')
 
 
 def _folded_columns(shape: Shape) -> list[str]:

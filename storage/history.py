@@ -5,6 +5,7 @@ field   give fields back (`later`: the next change that wrote to the customer, N
 remove  take away again: the change made the customer, or brought it back
 keep    made by the change, but something else in force has touched it since
 revive  the change took the customer away: bring it back
+still   taken away before the change as it is now: nothing to do
 gone    nothing can be given back: the customer has been taken away, or its code is somebody else's by now
 """
 
@@ -217,7 +218,9 @@ def mark_moved(work: Workspace, account: int, change: int, campaigns: Sequence[i
 
 def mark_conflicts(work: Workspace, customers: Iterable[int]) -> None:
     """Mark the customers that keep a value which the change did not write, or miss a key that somebody else has."""
-    work.many("UPDATE back SET blocked = 1 WHERE id = :id", [{"id": number} for number in customers])
+    work.execute("DELETE FROM bad")
+    work.fill("bad", ("row",), [[(number,) for number in customers]])
+    work.execute('UPDATE back SET blocked = 1 WHERE id IN (SELECT "row" FROM bad)')
     work.execute("UPDATE back SET blocked = 1 WHERE id IN (SELECT id FROM rekey WHERE blocked = 1)")
 
 
@@ -264,6 +267,7 @@ def _gather_touched(uniques: bool) -> str:
         "CASE WHEN q.kind IN ('remove', 'revive') OR (q.kind = 'field' AND q.later IS NULL AND q.differs) "
         "THEN 1 ELSE 0 END, CASE WHEN q.later IS NOT NULL OR q.keyed THEN 1 ELSE 0 END, 0 "
         "FROM (SELECT b.customer_id AS id, CASE WHEN c.removed = :change THEN 'revive' "
+        "WHEN c.removed IS NOT NULL AND b.removed IS NOT NULL THEN 'still' "
         "WHEN c.removed IS NOT NULL THEN 'gone' WHEN b.removed IS NOT NULL THEN 'remove' ELSE 'field' END AS kind, "
         f"({_LATER}) AS later, ({_PLAIN_DIFFERS}) AS differs, ({keyed}) AS keyed "
         "FROM snapshot b {then} customer c ON c.account_id = :account AND c.id = b.customer_id "

@@ -14,7 +14,9 @@ def accounts(connection: Connection) -> list[int]:
 
 def expired(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> bool:
     """Whether an account has anything to drop: a look that takes no lock."""
-    if connection.execute(select(reply.c.key).where(reply.c.account_id == number, reply.c.created_at < replies_since)).first():
+    if connection.execute(
+        select(reply.c.key).where(reply.c.account_id == number, reply.c.created_at < replies_since)
+    ).first():
         return True
     oldest = _oldest(connection, number, keep, undo_since)
     rows = (

@@ -6,7 +6,7 @@ another row, are set aside as `careful`; importing/resolve.py takes those one by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -38,14 +38,8 @@ class Owner:
     unique: dict[str | int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """A later row of a customer: `first_row` is the customer's first row, `id` its number where it is stored."""
-
-    row: int
-    first_row: int
-    id: int | None
-    ignored: bool
+# A later row of a customer: the row, the customer's first row, its number where it is stored, whether it is ignored (1).
+Follow = tuple[int, int, int | None, int]
 
 
 def match(work: Workspace, shape: Shape, account: int, *, trusting: bool = False) -> bool:
@@ -133,22 +127,20 @@ def owners(work: Workspace, shape: Shape, account: int) -> Iterator[Owner]:
 
 def settle(
     work: Workspace,
-    hits: Iterable[tuple[int, int]],
-    follows: Iterable[Follow],
-    bad_rows: Iterable[int],
+    hits: Iterable[Sequence[tuple[int, int]]],
+    follows: Iterable[Sequence[Follow]],
+    bad_rows: Sequence[int],
 ) -> None:
     """Write down what became of the careful rows: (row, customer) hits, later rows, and rows that have a problem."""
-    work.fill("hit", ("row", "id"), [list(hits)])
-    work.fill(
-        "follow",
-        ("row", "first_row", "id", "ignored"),
-        [[(follow.row, follow.first_row, follow.id, int(follow.ignored)) for follow in follows]],
-    )
+    work.fill("hit", ("row", "id"), hits)
+    work.fill("follow", ("row", "first_row", "id", "ignored"), follows)
+    work.analyze("hit", "follow")
     work.execute(
-        'UPDATE follow SET amount = (SELECT s.amount FROM stage s WHERE s."row" = follow."row"), '
-        'item_id = (SELECT s.item_id FROM stage s WHERE s."row" = follow."row") WHERE ignored = 0'
+        "UPDATE follow SET amount = s.amount, item_id = s.item_id FROM stage s "
+        'WHERE s."row" = follow."row" AND follow.ignored = 0'
     )
-    work.many('DELETE FROM stage WHERE "row" = :row', [{"row": row} for row in bad_rows])
+    work.fill("bad", ("row",), [[(row,) for row in bad_rows]])
+    work.execute('DELETE FROM stage WHERE "row" IN (SELECT "row" FROM bad)')
 
 
 def matched_rows(work: Workspace) -> int:
@@ -161,15 +153,16 @@ def forget_targets(work: Workspace) -> None:
     work.execute("DELETE FROM target")
 
 
-def rename(work: Workspace, stored: Iterable[tuple[int, str | None, str | None]]) -> None:
+def rename(work: Workspace, stored: Sequence[tuple[int, str | None, str | None]]) -> None:
     """Say what keys careful customers end with: (customer, new code or None, new card or None)."""
-    work.many(
-        "UPDATE target SET new_code = :code, new_card = :card WHERE id = :id",
-        [{"id": number, "code": code, "card": card} for number, code, card in stored],
+    _fill_keys(work, "stored", stored)
+    work.execute(
+        "UPDATE target SET new_code = k.code, new_card = k.card_number FROM keys k "
+        "WHERE k.kind = 'stored' AND k.ref = target.id"
     )
 
 
-def make(work: Workspace, keys: Iterable[tuple[int, str | None, str | None]]) -> int:
+def make(work: Workspace, keys: Sequence[tuple[int, str | None, str | None]]) -> int:
     """Fill `made` with the rows that make a customer. `keys`: (row, code, card) of careful ones. Returns how many."""
     numbered = ('"row"', "") if work.sqlite else ('n, "row"', 'row_number() OVER (ORDER BY s."row"), ')
     count = work.execute(
@@ -177,12 +170,17 @@ def make(work: Workspace, keys: Iterable[tuple[int, str | None, str | None]]) ->
         f'SELECT {numbered[1]}s."row", s.amount, s.item_id, s.amount FROM stage s '
         'WHERE s."row" NOT IN (SELECT "row" FROM hit) AND s."row" NOT IN (SELECT "row" FROM follow) ORDER BY s."row"'
     )
-    work.many(
-        'UPDATE made SET code = :code, card_number = :card WHERE "row" = :row',
-        [{"row": row, "code": code, "card": card} for row, code, card in keys],
+    _fill_keys(work, "made", keys)
+    work.execute(
+        "UPDATE made SET code = k.code, card_number = k.card_number FROM keys k "
+        "WHERE k.kind = 'made' AND k.ref = made.\"row\""
     )
     work.analyze("made")
     return count
+
+
+def _fill_keys(work: Workspace, kind: str, keys: Sequence[tuple[int, str | None, str | None]]) -> None:
+    work.fill("keys", ("kind", "ref", "code", "card_number"), [[(kind, *key) for key in keys]])
 
 
 def _fill_target(work: Workspace, shape: Shape, account: int, *, again: bool) -> int:

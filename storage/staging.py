@@ -6,6 +6,9 @@ target   stored customer → the first row that acts on it, and what shall happe
 made     the first rows of new customers, numbered from 1 in row order
 follow   later rows of a customer that an earlier row of the batch acts on or makes
 careful  rows that meet another row or another row's customer: taken one by one (importing/resolve.py)
+keys     the codes and cards that customers of careful rows end with
+folded   what stands for all rows of a customer that has several
+bad      rows that have a problem after all, or customers with a conflict
 fresh    made-up codes and card numbers before they are known to be free
 taken    the unique custom values that rows give
 back     the customers that an undo concerns, and what shall become of them
@@ -32,7 +35,22 @@ TEXT_COLUMNS = (
 )
 COLUMNS = ("row", *TEXT_COLUMNS, *DOCUMENTS, "amount", "item_id")
 
-TABLES = ("stage", "hit", "target", "made", "follow", "careful", "fresh", "taken", "back", "restore", "rekey")
+TABLES = (
+    "stage",
+    "hit",
+    "target",
+    "made",
+    "follow",
+    "careful",
+    "keys",
+    "folded",
+    "bad",
+    "fresh",
+    "taken",
+    "back",
+    "restore",
+    "rekey",
+)
 
 
 def prepare(work: Workspace, info: MutableMapping[Any, Any]) -> None:
@@ -72,6 +90,10 @@ def _definitions(sqlite: bool) -> list[str]:
         f"amount {number}, item_id {number}, points {number}",
         "follow": f'"row" {key}, first_row {number}, id {number}, ignored {number}, amount {number}, item_id {number}',
         "careful": f'"row" {key}',
+        "keys": f"kind {text}, ref {number}, code {text}, card_number {text}"
+        + (", PRIMARY KEY (kind, ref)" if sqlite else ""),
+        "folded": f'"row" {key}, {staged}, amount {number}, points {number}, changed {number}',
+        "bad": f'"row" {key}',
         "fresh": f"kind {text}, ref {number}, value {text}" + (", PRIMARY KEY (kind, ref)" if sqlite else ""),
         "taken": f'"row" {number}, number {number}, value {text}',
     }

@@ -1,0 +1,67 @@
+"""The count of statements of a batch and of its undo does not grow with its rows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from importing import run, undo
+from importing.batch import Batch, Campaign, CampaignType, Delimited, Header, Mode, Source
+from importing.core import Core
+from importing.fields import BY_NAME
+from storage.workspace import Workspace
+from tests.demo import Demo
+
+NAMES = ("code", "card_number", "first_name", "customer_username", "auto_add")
+# PostgreSQL is told the sizes of six temporary tables once there are many rows; for a few that would cost more than it saves.
+TOLD_SIZES = 6
+
+
+def _batch(account: int, numbers: range) -> Batch:
+    text = "".join(f"{n}|{10**6 + n}|Ann {n}|user {n}|25\n" for n in numbers)
+    # Every other row a second time: folded, still by set.
+    text += "".join(f"{n}|{10**6 + n}|Eve {n}|user {n}|5\n" for n in numbers if n % 2 == 0)
+    data = text.encode()
+    headers = tuple(Header(position, BY_NAME[name]) for position, name in enumerate(NAMES, 1))
+    campaigns = (Campaign(1, "898989889", "Club", CampaignType.POINTS),)
+    source = Source(io.BytesIO(data), "utf-8", len(data))
+    return Batch(account, "u", "legacy", headers, Delimited("|"), source, Mode.UPDATE, campaigns=campaigns)
+
+
+@contextmanager
+def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The statements that a workspace gives the database, one for each call of the driver; rows of a call apart."""
+    statements: list[str] = []
+    with monkeypatch.context() as patched:
+        for name in ("execute", "rows", "number", "one", "analyze", "many", "fill"):
+            real = getattr(Workspace, name)
+
+            def counted(self: Workspace, *args: object, _real: object = real, _name: str = name, **values: object) -> object:
+                statements.append(f"{_name} {args[0]}")
+                assert callable(_real)
+                return _real(self, *args, **values)
+
+            patched.setattr(Workspace, name, counted)
+        yield statements
+
+
+def test_a_batch_of_3000_rows_takes_the_statements_of_one_of_30(
+    core: Core, account: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: dict[int, tuple[int, int, int]] = {}
+    for size in (30, 300, 3000):
+        number = account.number
+        run.run(core, _batch(number, range(size * 10, size * 10 + size // 2)))
+        with _counted(monkeypatch) as imported:
+            outcome = run.run(core, _batch(number, range(size * 10, size * 10 + size)))
+        assert (outcome.counts.new, outcome.counts.updated) == (size // 2, size)
+        with _counted(monkeypatch) as previewed:
+            undo.preview(core, number, outcome.batch_id)
+        with _counted(monkeypatch) as undone:
+            undo.undo(core, number, outcome.batch_id, "u", "cli")
+        counts[size] = (len(imported), len(previewed), len(undone))
+    assert max(counts.values())[0] - counts[30][0] <= TOLD_SIZES
+    assert counts[3000][1:] == counts[30][1:]
