@@ -54,7 +54,7 @@ class Lockout:
         query = "SELECT count(*) FROM failure WHERE who IN (?, ?) AND locked_until > ?"
         try:
             with self._open() as connection:
-                found = connection.execute(query, (_who(user, address), _who("", address), now)).fetchone()
+                found = connection.execute(query, (_pair(user, address), _address(address), now)).fetchone()
                 return bool(found[0])
         except sqlite3.Error as error:
             # Better to serve without a lockout than not to serve.
@@ -67,8 +67,8 @@ class Lockout:
             with self._open() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    _count(connection, _who(user, address), PAIR_LIMIT, now)
-                    _count(connection, _who("", address), ADDRESS_LIMIT, now)
+                    _count(connection, _pair(user, address), PAIR_LIMIT, now)
+                    _count(connection, _address(address), ADDRESS_LIMIT, now)
                     connection.execute("DELETE FROM failure WHERE touched < ?", (now - FORGET - LONGEST_LOCK,))
                 finally:
                     connection.execute("COMMIT")
@@ -111,7 +111,14 @@ def _count(connection: sqlite3.Connection, who: str, limit: int, now: int) -> No
     )
 
 
-def _who(user: str, address: str) -> str:
+def _pair(user: str, address: str) -> str:
+    return _digest(f"pair:{len(user)}:{user}{address}")
+
+
+def _address(address: str) -> str:
+    return _digest(f"address:{address}")
+
+
+def _digest(text: str) -> str:
     # A digest: people type keys and passwords into the user's field.
-    text = f"{len(user)}:{user}{address}" if user else f"address:{address}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

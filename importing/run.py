@@ -70,6 +70,7 @@ def preview(core: Core, batch: Batch) -> Outcome:
     """What `run` would do now, to the row; nothing is written. Raises what `run` would raise, busy apart."""
     started = time.perf_counter()
     with opened(core) as work:
+        _stored(work, batch, None)
         staged = stage(work, batch, core.digests)
         plan = make_plan(work, batch, staged)
         _refuse(batch, staged, plan)

@@ -21,7 +21,6 @@ MEANING: frozenset[str] = frozenset(
         "card_number_generate",
         "campaigns_to_include",
         "details",
-        "dry_run",
         "on_error",
         "async",
         # the calls beside it
@@ -42,7 +41,7 @@ MEANING: frozenset[str] = frozenset(
 )
 # Known, but no part of what is asked for: the key of the repetition itself, the form of the reply, and credentials.
 APART: frozenset[str] = frozenset(
-    {"request_id", "output", "callback", "condensed", "_charset_", "user_api_key", "user_password"}
+    {"dry_run", "request_id", "output", "callback", "condensed", "_charset_", "user_api_key", "user_password"}
 )
 
 _HEADER = re.compile(r"profiles_header_0*(\d+)")

@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from storage import staging
 from storage.turn import Busy, WriteTurn
-from storage.workspace import Workspace
+from storage.workspace import Workspace, begin_writing
 
 __all__ = ["Busy", "Database", "Kind", "now"]
 
@@ -61,8 +61,9 @@ class Database:
     def writing(self, wait: float = 4.0) -> Iterator[Connection]:
         """A write transaction: committed at the end, rolled back on an error. Raises Busy after `wait` seconds."""
         if self.kind is Kind.SQLITE:
+            deadline = time.monotonic() + wait
             with self._turn.held(wait), self.engine.connect() as connection:
-                connection = connection.execution_options(tillgate_begin="BEGIN IMMEDIATE")
+                connection = connection.execution_options(tillgate_deadline=deadline)
                 with connection.begin():
                     yield connection
             return
@@ -117,7 +118,12 @@ def _tune_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("tillgate_begin", "BEGIN"))
+        deadline = connection.get_execution_options().get("tillgate_deadline")
+        if deadline is None:
+            connection.exec_driver_sql("BEGIN")
+        else:
+            driver: Any = connection.connection.driver_connection
+            begin_writing(driver, deadline - time.monotonic())
 
 
 def _tune_postgresql(engine: Engine) -> None:

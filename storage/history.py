@@ -60,9 +60,9 @@ def gather(work: Workspace, account: int, change: Change, root: str, uniques: Se
     """Fill `back` with the customers that the change touched. `root` is the import that the undone batch descends from."""
     for table in ("back", "restore", "rekey"):
         work.execute(f"DELETE FROM {table}")
-    work.execute(_gather_touched(len(uniques) > 0), account=account, change=change.change)
+    gathered = work.execute(_gather_touched(len(uniques) > 0), account=account, change=change.change)
     if change.last_created >= change.first_created:
-        work.execute(
+        gathered += work.execute(
             "INSERT INTO back(id, kind, later, moved, keyed, blocked) SELECT id, 'remove', NULL, 1, 0, 0 FROM customer "
             "WHERE account_id = :account AND id BETWEEN :first AND :last AND created = :change AND removed IS NULL "
             "ORDER BY id",
@@ -71,6 +71,7 @@ def gather(work: Workspace, account: int, change: Change, root: str, uniques: Se
             first=change.first_created,
             last=change.last_created,
         )
+    work.expect(gathered)
     work.analyze("back")
     # Touched by a batch in force that is not of this one's own chain of undos.
     work.execute(
@@ -192,8 +193,30 @@ def kept(work: Workspace, account: int, change: int) -> Iterator[tuple[int, str]
     )
 
 
+def _unmark_blocked(work: Workspace, account: int, change: int) -> None:
+    # A customer is marked because its custom fields differ; not where only a value differs that somebody else has now.
+    blocked_values: dict[int, list[Any]] = {}
+    for number, kind, before, current in work.rows(
+        "SELECT r.id, r.kind, b.custom_fields, c.custom_fields FROM rekey r "
+        "{then} snapshot b ON b.account_id = :account AND b.change = :change AND b.customer_id = r.id "
+        "{then} customer c ON c.account_id = :account AND c.id = r.id "
+        "{then} back k ON k.id = r.id AND k.kind = 'field' AND k.later IS NULL "
+        f"WHERE r.blocked = 1 AND r.kind LIKE 'custom_field_%' AND NOT ({_REST_DIFFERS}) ORDER BY r.id",
+        account=account,
+        change=change,
+    ):
+        documents = blocked_values.setdefault(number, [dict(document(before)), dict(document(current))])
+        for values in documents:
+            values.pop(kind, None)
+    unmoved = [number for number, (before, current) in blocked_values.items() if before == current]
+    work.execute("DELETE FROM bad")
+    work.fill("bad", ("row",), [[(number,) for number in unmoved]])
+    work.execute('UPDATE back SET moved = 0 WHERE id IN (SELECT "row" FROM bad)')
+
+
 def mark_moved(work: Workspace, account: int, change: int, campaigns: Sequence[int], sign: int) -> None:
     """Mark the customers to whom something comes back: a field (most are marked already), a key, points, an enrolment."""
+    _unmark_blocked(work, account, change)
     work.execute(
         "UPDATE back SET moved = 1 WHERE moved = 0 AND EXISTS (SELECT 1 FROM ledger_entry e "
         "WHERE e.account_id = :account AND e.change = :change AND e.customer_id = back.id)",
@@ -253,6 +276,9 @@ SOURCES = (
 
 # Secrets are compared by version, which raising a digest does not change.
 _PLAIN_DIFFERS = " OR ".join(f"b.{name} <> c.{name}" for name in PLAIN if not name.endswith("_digest"))
+_REST_DIFFERS = " OR ".join(
+    f"b.{name} <> c.{name}" for name in PLAIN if not name.endswith("_digest") and name != "custom_fields"
+)
 _KEY_DIFFERS = " OR ".join(f"b.{name} {{differs}} c.{name}" for name in (*KEYS, "customer_username"))
 _LATER = (
     "SELECT min(n.change) FROM snapshot n "

@@ -19,6 +19,8 @@ def expired(connection: Connection, number: int, keep: int, undo_since: int, rep
     ).first():
         return True
     oldest = _oldest(connection, number, keep, undo_since)
+    if oldest is None:
+        return False
     rows = (
         select(change.c.change)
         .join(batch, (batch.c.account_id == change.c.account_id) & (batch.c.id == change.c.batch_id))
@@ -30,7 +32,7 @@ def expired(connection: Connection, number: int, keep: int, undo_since: int, rep
             )
         )
     )
-    return oldest is not None and connection.execute(rows.limit(1)).first() is not None
+    return connection.execute(rows.limit(1)).first() is not None
 
 
 def prune(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> int:

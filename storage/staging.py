@@ -101,8 +101,9 @@ def _definitions(sqlite: bool) -> list[str]:
         f"{name} {json if name in DOCUMENTS else number if name.endswith('_version') else text}" for name in IMAGE
     )
     bodies |= {
-        "back": f"id {key}, kind {text}, later {number}, moved {number}, keyed {number}, blocked {number}",
-        "restore": f"id {key}, {image}",
+        # With keys on PostgreSQL too: of the images of a recent batch it has no statistics, and expects none to be there.
+        "back": f"id {number} PRIMARY KEY, kind {text}, later {number}, moved {number}, keyed {number}, blocked {number}",
+        "restore": f"id {number} PRIMARY KEY, {image}",
         "rekey": f"id {number}, kind {text}, value {text}, shown {text}, blocked {number}",
     }
     # No keys on PostgreSQL: it joins these by hash, and an index would cost more than the join.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -62,8 +63,9 @@ class Workspace:
             self._driver.commit()
             return
         self._cursor.execute("COMMIT")
+        deadline = time.monotonic() + wait
         with self._turn.held(wait):
-            self._cursor.execute("BEGIN IMMEDIATE")
+            begin_writing(self._driver, deadline - time.monotonic())
             try:
                 yield
                 self._cursor.execute("COMMIT")
@@ -151,7 +153,7 @@ class Workspace:
                 filled += len(chunk)
                 for row in chunk:
                     copy.write_row(row)
-        self._large = self._large or filled > ANALYZED
+        self.expect(filled)
 
     def _run(self, statement: str, values: Mapping[str, object]) -> Any:
         return self._cursor.execute(spelled(statement, self.kind), values)
@@ -160,6 +162,10 @@ class Workspace:
         """Run one statement for each of a few rows."""
         if rows:
             self._cursor.executemany(spelled(statement, self.kind), rows)
+
+    def expect(self, rows: int) -> None:
+        """Say that temporary tables have so many rows now: from many on, `analyze` is worth its time."""
+        self._large = self._large or (rows > ANALYZED and not self.sqlite)
 
     def analyze(self, *tables: str) -> None:
         """Tell PostgreSQL's planner how large temporary tables are; SQLite joins in the order written.
@@ -174,6 +180,17 @@ class Workspace:
         """Give the connection back; whatever was not committed is rolled back."""
         self._cursor.close()
         self._driver.rollback()
+
+
+def begin_writing(connection: sqlite3.Connection, wait: float) -> None:
+    """Begin SQLite's write transaction. Raises Busy when another program has the file locked for `wait` seconds."""
+    connection.execute(f"PRAGMA busy_timeout = {max(1, int(wait * 1000))}")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
+        raise Busy from error
 
 
 # What the two databases spell differently.

@@ -69,7 +69,6 @@ def test_what_is_no_part_of_the_request_does_not_change_its_digest(extra: tuple[
         ("account_id", "x"),
         ("API", "1.6"),
         ("type", "x"),
-        ("dry_run", "yes"),
         ("details", "yes"),
         ("profiles_header_2", ""),
         ("profiles_header_1", "phone"),

@@ -1,0 +1,72 @@
+"""What an outside look found: each once wrong, each now held."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import replace
+
+import pytest
+from webtest import TestApp  # type: ignore[import-untyped]
+
+from importing import undo, upkeep
+from importing.access import authenticate
+from importing.core import Core
+from importing.faults import Fault
+from importing.lockout import ADDRESS_LIMIT
+from storage.engine import Kind
+from tests.actual import Actual
+from tests.demo import Demo
+from tests.legacy.test_decisions import BATCH
+from tests.model import Import
+
+
+def test_requests_without_a_user_lock_nobody_else_out(core: Core, account: Demo) -> None:
+    for _ in range(ADDRESS_LIMIT // 2):
+        with pytest.raises(Fault, match="bad_credentials"):
+            authenticate(core, "", "", "", "192.0.2.7")
+    assert authenticate(core, account.user_id, account.key, account.account_id, "192.0.2.7").account == account.number
+
+
+def test_an_account_without_batches_does_not_stop_the_upkeep_of_others(core: Core, account: Demo) -> None:
+    assert account.number
+    assert upkeep.tend(replace(core, undo_keep=0, undo_days=0)) == 0
+
+
+def test_a_customer_that_only_wants_a_taken_unique_value_back_is_kept(core: Core) -> None:
+    actual = Actual(core)
+
+    def send(code: str, value: str) -> str:
+        row = {"code": code, "custom_field_1": value}
+        return actual.apply(Import(("code", "custom_field_1"), (row,), "update", campaigns=("club",))).id
+
+    send("1", "A")
+    changed = send("1", "Z")
+    send("7", "A")
+    for undone in (undo.preview(core, actual.number, changed), undo.undo(core, actual.number, changed, "u", "cli")):
+        assert (undone.restored, undone.removed, undone.kept) == (0, 0, 1)
+        assert [(conflict.field, conflict.current) for conflict in undone.conflicts] == [("custom_field_1", "Z")]
+
+
+def test_a_file_that_another_program_has_locked_is_busy_after_the_wait(core: Core) -> None:
+    if core.database.kind is not Kind.SQLITE:
+        return  # PostgreSQL's locks are its own, and held by tests/test_concurrency.py
+    core = replace(core, write_wait=0.3)
+    actual = Actual(core)
+    other = sqlite3.connect(core.database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    start = time.monotonic()
+    assert actual.apply(Import(("code",), ({"code": "k1"},), campaigns=("club",))).fault == "busy"
+    assert time.monotonic() - start < 3
+    other.close()
+
+
+def test_a_dry_run_refuses_a_request_id_that_was_used_for_another_request(client: TestApp) -> None:
+    def status(code: str, **more: str) -> str:
+        fields = {**BATCH, "profiles_data": f"{code}|Ann", "request_id": "K", **more}
+        return str(client.post("/", {**fields, "output": "json"}).json.get("error", "success"))
+
+    assert status("k1", dry_run="yes") == "success"
+    assert status("k1") == "success"
+    assert status("k1", dry_run="yes") == "success"
+    assert status("k2", dry_run="yes") == status("k2") == "The request_id K was used for a different request."
