@@ -27,7 +27,7 @@ def authenticate(core: Core, user_id: str, key: str, account: str, address: str)
     """The access that the credentials give, from an address. Raises bad_credentials, for whatever cause.
 
     After 20 failures of a user from an address within 10 minutes, or 200 of an address, it is refused without a look
-    for a minute, then two, up to 15. While locked out, the same refusal (PROTOCOL-1.5.md, 1).
+    for a minute, then two, up to 15. While locked out, the same refusal (docs/protocol.md, Transport).
     """
     lockout = _lockout(core.database.data_dir)
     moment = now()

@@ -1,4 +1,4 @@
-"""What `auto_add` adds: amounts in hundredths, as people and terminals write them. Source: PROTOCOL-1.5.md, 4."""
+"""What `auto_add` adds: amounts in hundredths, as people and terminals write them. Source: docs/protocol.md, Rows."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Batch:
     """One import: what to do with which data, for whom.
 
     `account` is the store's number of the account. `headers` are in growing position; where the positions have gaps,
-    the widest row decides what the gaps mean (PROTOCOL-1.5.md, 3). `request_key` is the sender's idempotency key,
+    the widest row decides what the gaps mean (docs/protocol.md, Headers). `request_key` is the sender's idempotency key,
     `request_digest` says what "the same request" is (32 bytes, empty where nobody asks). `charset`
     is the data's, as people call it.
     """

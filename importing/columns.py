@@ -56,7 +56,7 @@ class Text:
 
 
 class Key(Text):
-    """A code or card number: blank counts as not given. Source: PROTOCOL-1.5.md, 5."""
+    """A code or card number: blank counts as not given. Source: docs/protocol.md, Matching."""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
         return [value or None for value in values] if "" in values else values

@@ -1,4 +1,4 @@
-"""Rows cut into cells: plain ones by column, many at once; those with quotes one by one. Source: PROTOCOL-1.5.md, 4."""
+"""Rows cut into cells: plain ones by column, many at once; those with quotes one by one. Source: docs/protocol.md, Rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes → text → rows, streaming: memory does not grow with the data, a line or a quote. Source: PROTOCOL-1.5.md, 4.
+"""Bytes → text → rows, streaming: memory does not grow with the data, a line or a quote. Source: docs/protocol.md, Rows.
 
 One line is a row; CR LF, LF and CR end lines, mixed too; lines of nothing but blanks and delimiters are skipped.
 In files (`Delimited.multiline`) a quoted value may span lines.

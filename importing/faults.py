@@ -135,7 +135,7 @@ class Problem:
 
     @property
     def message(self) -> str:
-        """The sentence for people: ASCII, without `& < >`. Source: PROTOCOL-1.5.md, 6."""
+        """The sentence for people: ASCII, without `& < >`. Source: docs/protocol.md, Replies."""
         declaration = PROBLEMS.get(self.code) or WARNINGS[self.code]
         where = f"Row {self.row}, {self.field}: " if self.field else f"Row {self.row}: "
         if self.value:
@@ -171,7 +171,7 @@ class Fault(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for people: ASCII, without `& < >`. Source: PROTOCOL-1.5.md, 6."""
+        """The sentence for people: ASCII, without `& < >`. Source: docs/protocol.md, Replies."""
         return self.declaration.template.format(**self.values)
 
 

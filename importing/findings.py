@@ -1,4 +1,4 @@
-"""What is wrong with single rows: all problems and warnings of each, in column order. Source: PROTOCOL-1.5.md, 4."""
+"""What is wrong with single rows: all problems and warnings of each, in column order. Source: docs/protocol.md, Rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single values and their fields: what is stored for a value, or what is wrong with it. Source: PROTOCOL-1.5.md, 4."""
+"""Single values and their fields: what is stored for a value, or what is wrong with it. Source: docs/protocol.md, Rows."""
 
 from __future__ import annotations
 

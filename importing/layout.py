@@ -11,7 +11,7 @@ def layout(batch: Batch) -> tuple[Field | None, ...]:
     """The field of each column, None for an unused one.
 
     With a gap in the numbers the widest row decides for the whole batch: wider than the count of headers, and the
-    missing numbers are unused columns; else the headers stand side by side. Source: PROTOCOL-1.5.md, 3.
+    missing numbers are unused columns; else the headers stand side by side. Source: docs/protocol.md, Headers.
     """
     headers = batch.headers
     last = headers[-1].position if headers else 0

@@ -44,7 +44,7 @@ class Digests:
         """The salted, keyed digest of a customer's password or PIN: `$tg1$<salt>$<mac>`.
 
         Fast on purpose: a batch brings one for each of a million rows. Without the installation's secret it cannot be
-        guessed at. A value that already is an argon2id or bcrypt hash is kept as given (PROTOCOL-1.5.md, 4).
+        guessed at. A value that already is an argon2id or bcrypt hash is kept as given (docs/protocol.md, Rows).
         """
         if value.startswith("$") and (_ARGON2ID.fullmatch(value) or _BCRYPT.fullmatch(value)):
             return value

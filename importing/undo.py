@@ -1,6 +1,6 @@
 """Undo a batch: give back, field by field, what was before where the batch's value still stands.
 
-Source: PROTOCOL-1.5.md, 7.
+Source: docs/protocol.md, Undo.
 """
 
 from __future__ import annotations

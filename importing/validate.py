@@ -1,4 +1,4 @@
-"""Rows → clean staged rows and problems. Source: PROTOCOL-1.5.md, 4.
+"""Rows → clean staged rows and problems. Source: docs/protocol.md, Rows.
 
 Whole blocks are checked column by column, which finds the few rows that need a closer look; those are judged value by
 value, and only there problems and warnings arise. So a batch is checked at nearly the cost of splitting it.

@@ -1,4 +1,4 @@
-"""One bounded budget of spooled bytes for everybody who has not authenticated yet. Source: PROTOCOL-1.5.md, 1."""
+"""One bounded budget of spooled bytes for everybody who has not authenticated yet. Source: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which charset a request is in: one for the whole of it, decided on raw bytes. Source: PROTOCOL-1.5.md, 1.
+"""Which charset a request is in: one for the whole of it, decided on raw bytes. Source: docs/protocol.md, Transport.
 
 Importing this module registers the codec `tillgate-1252`, so that `codecs.getincrementaldecoder` knows it.
 """

@@ -31,7 +31,7 @@ _BOM = codecs.BOM_UTF8
 
 
 def canonical(name: bytes) -> bytes:
-    """One spelling for all: lower case, blanks around dropped, `.`, `-` and blank as `_`. Source: PROTOCOL-1.5.md, 1.
+    """One spelling for all: lower case, blanks around dropped, `.`, `-` and blank as `_`. Source: docs/protocol.md, Transport.
 
     Line breaks around it are dropped too: a form that was written as a text file has them after its `&`s.
     """

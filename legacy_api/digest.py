@@ -1,4 +1,4 @@
-"""What "the same request" is: one digest for all encodings. Source: PROTOCOL-1.5.md, 2."""
+"""What "the same request" is: one digest for all encodings. Source: docs/protocol.md, Parameters."""
 
 from __future__ import annotations
 

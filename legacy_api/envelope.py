@@ -1,6 +1,6 @@
 """Canonical fields -> what is asked for: the API's number, and the parameters of each call as a Batch or plain values.
 
-Parameters are judged in the order of PROTOCOL-1.5.md, 2; the first that is wrong raises its Fault.
+Parameters are judged in the order of docs/protocol.md, Parameters; the first that is wrong raises its Fault.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Asked:
 
 
 def is_yes(value: str) -> bool:
-    """Whether a yes-or-no parameter says yes. Anything else is no. Source: PROTOCOL-1.5.md, 1."""
+    """Whether a yes-or-no parameter says yes. Anything else is no. Source: docs/protocol.md, Transport."""
     return value.strip().lower() in YES
 
 

@@ -1,6 +1,6 @@
 """The face of the legacy form protocol: its URLs, its HTTP, and the one place where faults become replies.
 
-Source: PROTOCOL-1.5.md, 1 and 6.
+Source: docs/protocol.md, Transport and 6.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A raw WSGI request becomes canonical fields and spooled data. Source: PROTOCOL-1.5.md, 1."""
+"""A raw WSGI request becomes canonical fields and spooled data. Source: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 

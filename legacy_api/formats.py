@@ -1,4 +1,4 @@
-"""The formats of a reply: XML, JSON and JSONP. One is chosen before anything can fail. Source: PROTOCOL-1.5.md, 6."""
+"""The formats of a reply: XML, JSON and JSONP. One is chosen before anything can fail. Source: docs/protocol.md, Replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `profiles_header_N` fields -> the headers of a batch. Source: PROTOCOL-1.5.md, 3."""
+"""The `profiles_header_N` fields -> the headers of a batch. Source: docs/protocol.md, Headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The raw body of a WSGI request, in pieces: length, chunks, gzip, and the limit. Source: PROTOCOL-1.5.md, 1."""
+"""The raw body of a WSGI request, in pieces: length, chunks, gzip, and the limit. Source: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An outcome, an undo or a fault -> a plain reply tree, the same for every format. Source: PROTOCOL-1.5.md, 6 and 7.
+"""An outcome, an undo or a fault -> a plain reply tree, the same for every format. Source: docs/protocol.md, Replies and 7.
 
 The tree's root is always `response`. Long lists are read while they are written out, so that a reply of any length
 needs the same memory.
@@ -86,7 +86,7 @@ def checked(outcome: Outcome, *, details: bool) -> Answer:
 
 
 def undone(result: Undone) -> Answer:
-    """The reply to an undo, or to the preview of one, which has no id. Source: PROTOCOL-1.5.md, 7."""
+    """The reply to an undo, or to the preview of one, which has no id. Source: docs/protocol.md, Undo."""
     counts = (Text(name, str(getattr(result, name))) for name in ("restored", "removed", "kept"))
     members: list[Node] = [Text("id", result.batch_id)] if result.batch_id else []
     members += [Text("undoes", result.undoes), Group("customers", tuple(counts))]

@@ -1,4 +1,4 @@
-"""What kind of form a body is: what it plainly is counts more than its Content-Type. Source: PROTOCOL-1.5.md, 1."""
+"""What kind of form a body is: what it plainly is counts more than its Content-Type. Source: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The truth about imports: plain Python that takes rows one by one. Source: PROTOCOL-1.5.md, 4 and 5.
+"""The truth about imports: plain Python that takes rows one by one. Source: docs/protocol.md, Rows and 5.
 
 A customer's fields are one dict, name -> value, without the blank ones. A secret's value is (text, version): two
 secrets are the same only where the version is. A code or card that is made is a symbol (`?code 3.1`) until `settle`

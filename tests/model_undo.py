@@ -1,4 +1,4 @@
-"""The truth about undos, beside `model`: one customer and one field at a time. Source: PROTOCOL-1.5.md, 7."""
+"""The truth about undos, beside `model`: one customer and one field at a time. Source: docs/protocol.md, Undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes → rows, by examples. Source: PROTOCOL-1.5.md, 4."""
+"""Bytes → rows, by examples. Source: docs/protocol.md, Rows."""
 
 from __future__ import annotations
 

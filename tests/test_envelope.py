@@ -1,4 +1,4 @@
-"""Canonical fields -> a Batch: every rule of PROTOCOL-1.5.md, 2 and 3, and the order in which they are judged."""
+"""Canonical fields -> a Batch: every rule of docs/protocol.md, Parameters and 3, and the order in which they are judged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The face's HTTP: methods, formats, statuses and headers. Source: PROTOCOL-1.5.md, 1 and 6."""
+"""The face's HTTP: methods, formats, statuses and headers. Source: docs/protocol.md, Transport and 6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is refused before the data, and the budget of those who are not known yet: PROTOCOL-1.5.md, 1."""
+"""Who is refused before the data, and the budget of those who are not known yet: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 

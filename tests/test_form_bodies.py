@@ -1,4 +1,4 @@
-"""Length, chunks, gzip and the limits of fields: PROTOCOL-1.5.md, 1."""
+"""Length, chunks, gzip and the limits of fields: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One charset for the whole request, decided on raw bytes: PROTOCOL-1.5.md, 1."""
+"""One charset for the whole request, decided on raw bytes: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 

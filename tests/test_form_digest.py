@@ -1,4 +1,4 @@
-"""What "the same request" is: PROTOCOL-1.5.md, 2, `request_id`."""
+"""What "the same request" is: docs/protocol.md, Parameters, `request_id`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw requests to canonical fields: PROTOCOL-1.5.md, 1."""
+"""Raw requests to canonical fields: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three formats: which one is chosen, and that each carries the same tree. Source: PROTOCOL-1.5.md, 6."""
+"""The three formats: which one is chosen, and that each carries the same tree. Source: docs/protocol.md, Replies."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def trees() -> list[Group]:
 
 
 def as_json(element: etree._Element) -> Any:
-    """The mapping rules of PROTOCOL-1.5.md, 6, once more, from the XML's side."""
+    """The mapping rules of docs/protocol.md, Replies, once more, from the XML's side."""
     if re.fullmatch("problems|warnings|conflicts", element.tag):
         return [as_json(child) for child in element]
     if len(element) == 0 and not element.attrib:

@@ -1,4 +1,4 @@
-"""The model held against examples worked out by hand from PROTOCOL-1.5.md, 4, 5 and 7."""
+"""The model held against examples worked out by hand from docs/protocol.md, Rows, Matching and 7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outcomes, undos and faults as reply trees, held against the schema. Source: PROTOCOL-1.5.md, 6 and 7."""
+"""Outcomes, undos and faults as reply trees, held against the schema. Source: docs/protocol.md, Replies and 7."""
 
 from __future__ import annotations
 

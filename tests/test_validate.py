@@ -1,4 +1,4 @@
-"""Rows → staged tuples and problems, by examples. Source: PROTOCOL-1.5.md, 3 and 4."""
+"""Rows → staged tuples and problems, by examples. Source: docs/protocol.md, Headers and 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`type=customers_batch`: import customers, or only check them. Source: PROTOCOL-1.5.md, 2."""
+"""`type=customers_batch`: import customers, or only check them. Source: docs/protocol.md, Parameters."""
 
 from __future__ import annotations
 

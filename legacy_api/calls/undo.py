@@ -1,4 +1,4 @@
-"""`type=customers_batch_undo`: take a batch back, or only tell what that would do. Source: PROTOCOL-1.5.md, 7."""
+"""`type=customers_batch_undo`: take a batch back, or only tell what that would do. Source: docs/protocol.md, Undo."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Reply:
 
     @property
     def xml(self) -> str:
-        """The canonical text, one element a line. Fails unless it is as PROTOCOL-1.5.md, 6, says."""
+        """The canonical text, one element a line. Fails unless it is as docs/protocol.md, Replies, says."""
         assert self.body.startswith(b'<?xml version="1.0" encoding="UTF-8"?>')
         root = etree.fromstring(self.body)
         _schema().assertValid(root)

@@ -1,6 +1,6 @@
 """Decisions of the legacy protocol that are no plain case: methods, statuses, formats, and what several requests do.
 
-Each test's name says the decision. Source: PROTOCOL-1.5.md, 1 to 7; the others are the cases of fixtures/legacy.
+Each test's name says the decision. Source: docs/protocol.md, Transport to 7; the others are the cases of fixtures/legacy.
 """
 
 from __future__ import annotations

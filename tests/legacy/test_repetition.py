@@ -1,4 +1,4 @@
-"""A request that comes again while its first copy is still running. Source: PROTOCOL-1.5.md, 2."""
+"""A request that comes again while its first copy is still running. Source: docs/protocol.md, Parameters."""
 
 from __future__ import annotations
 
