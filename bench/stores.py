@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from pydantic import SecretStr
 
 from app import open_core
-from bench.gateway import ACCOUNT, CAMPAIGN, COLUMNS, KEY, USER
+from bench.form import ACCOUNT, CAMPAIGN, COLUMNS, KEY, NEIGHBOUR
 from importing import account as accounts_of_batches
 from importing import fields, run
 from importing.batch import Batch, Delimited, Header, Source
+from importing.core import Core
 from settings import Settings
 from storage import accounts, migrate
 
 SECRET = "benchmarks"  # noqa: S105 - of databases that live for minutes
+YARDSTICK = Path(__file__).with_name("yardstick.py")
+# How many customers the second account gets.
+NEIGHBOURS = 10_000
 
 
 class Store(Protocol):
-    """A database that Tillgate and the yardstick are measured on."""
+    """A database that Tillgate and its floors are measured on."""
 
     name: str
 
@@ -32,16 +38,24 @@ class Store(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def preload(self, file: Path) -> None:
-        """Make the template: the account, and the customers of a file, enrolled."""
+    def preload(self, file: Path, *, neighbour: bool = False) -> None:
+        """Make the template: the account, and the customers of a file, enrolled. `neighbour`: a second account too."""
         ...
 
     def fresh(self) -> AbstractContextManager[Mapping[str, str]]:
         """A copy of the template: the settings that serve it."""
         ...
 
-    def yardstick(self, script: Path, rows: int, folder: Path) -> float:
+    def yardstick(self, rows: int, folder: Path) -> float:
         """The floor: seconds of the raw database."""
+        ...
+
+    def blank(self) -> AbstractContextManager[str]:
+        """A new, empty database: its URL."""
+        ...
+
+    def version(self) -> str:
+        """The release of its server; "" where there is none."""
         ...
 
 
@@ -58,13 +72,10 @@ class SqliteStore:
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self._template, ignore_errors=True)
 
-    def preload(self, file: Path) -> None:
+    def preload(self, file: Path, *, neighbour: bool = False) -> None:
         shutil.rmtree(self._template, ignore_errors=True)
-        fill(
-            Settings(data_dir=self._template, secret=SecretStr(SECRET)),
-            file,
-            ("PRAGMA wal_checkpoint(TRUNCATE)", "ANALYZE"),
-        )
+        settings = Settings(data_dir=self._template, secret=SecretStr(SECRET))
+        fill(settings, file, ("PRAGMA wal_checkpoint(TRUNCATE)", "ANALYZE"), neighbour)
 
     @contextmanager
     def fresh(self) -> Iterator[Mapping[str, str]]:
@@ -74,8 +85,19 @@ class SqliteStore:
         yield {"TILLGATE_DATA_DIR": str(data), "TILLGATE_SECRET": SECRET}
         shutil.rmtree(data)
 
-    def yardstick(self, script: Path, rows: int, folder: Path) -> float:
-        return seconds(str(script), "sqlite", str(rows), str(folder))
+    def yardstick(self, rows: int, folder: Path) -> float:
+        return _yardstick("sqlite", str(rows), str(folder))
+
+    @contextmanager
+    def blank(self) -> Iterator[str]:
+        data = self._folder / "blank"
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir()
+        yield f"sqlite:///{data / 'raw.db'}"
+        shutil.rmtree(data)
+
+    def version(self) -> str:
+        return ""
 
 
 class PostgresStore:
@@ -95,11 +117,11 @@ class PostgresStore:
     def __exit__(self, *error: object) -> None:
         self._server.stop()
 
-    def preload(self, file: Path) -> None:
+    def preload(self, file: Path, *, neighbour: bool = False) -> None:
         if self._template:
             self._server.drop(self._template)
         self._template = self._server.create()
-        fill(self._settings(self._template), file, ("VACUUM ANALYZE", "CHECKPOINT"))
+        fill(self._settings(self._template), file, ("VACUUM ANALYZE", "CHECKPOINT"), neighbour)
 
     @contextmanager
     def fresh(self) -> Iterator[Mapping[str, str]]:
@@ -112,36 +134,53 @@ class PostgresStore:
         }
         self._server.drop(name)
 
-    def yardstick(self, script: Path, rows: int, folder: Path) -> float:
+    def yardstick(self, rows: int, folder: Path) -> float:
+        with self.blank() as url:
+            return _yardstick("postgresql", str(rows), str(folder), url)
+
+    @contextmanager
+    def blank(self) -> Iterator[str]:
         name = self._server.create()
         try:
-            return seconds(str(script), "postgresql", str(rows), str(folder), self._server.url(name))
+            yield self._server.url(name)
         finally:
             self._server.drop(name)
+
+    def version(self) -> str:
+        import psycopg
+
+        with psycopg.connect(self._server.url("postgres")) as connection:
+            return str(connection.info.parameter_status("server_version"))
 
     def _settings(self, name: str) -> Settings:
         return Settings(data_dir=self._folder / "pgdata", secret=SecretStr(SECRET), database_url=self._server.url(name))
 
 
-def fill(settings: Settings, file: Path, afterwards: tuple[str, ...]) -> None:
+def opened(name: str, folder: Path) -> Store:
+    """The store of a database's name."""
+    return SqliteStore(folder) if name == "sqlite" else PostgresStore(folder)
+
+
+def files(rows: int, folder: Path) -> tuple[Path, Path]:
+    """The yardstick's two files of so many rows: the customers that are there, and the batch. Made once."""
+    first, second = folder / f"first_{rows}.psv", folder / f"second_{rows}.psv"
+    if not second.exists():
+        subprocess.run([sys.executable, YARDSTICK, "generate", str(rows), folder], check=True)  # noqa: S603
+    return first, second
+
+
+def fill(settings: Settings, file: Path, afterwards: tuple[str, ...], neighbour: bool) -> None:
     """A migrated database with the account, its user and campaign, and the customers of a file."""
     core = open_core(settings)
     migrate.upgrade(core.database)
-    with core.database.writing() as connection:
-        number = accounts.create_account(connection, ACCOUNT, "Benchmarks")
-        accounts.create_user(connection, number, USER, core.digests.api_key(KEY), may_import=True)
-        accounts.create_campaign(connection, number, CAMPAIGN, "Club", "points", [])
-        accounts.create_custom_field(connection, number, 1, label="Tier", type="Text")
-    account = accounts_of_batches.load(core, number)
-    known = {**fields.BY_NAME, **account.fields}
-    headers = tuple(Header(position, known[name]) for position, name in enumerate(COLUMNS[:-1], 1))
-    with file.open("rb") as data:
-        source = Source(data, "utf-8", file.stat().st_size)
-        campaigns = tuple(account.campaigns.values())
-        run.run(core, Batch(number, USER, "bench", headers, Delimited("|"), source, campaigns=campaigns))
+    _open_account(core, ACCOUNT, file)
+    if neighbour:
+        first_rows = file.with_name("neighbours.psv")
+        with file.open("rb") as lines, first_rows.open("wb") as out:
+            out.writelines(islice(lines, NEIGHBOURS))
+        _open_account(core, NEIGHBOUR, first_rows)
     with core.database.engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        assert driver is not None
+        driver: Any = connection.connection.driver_connection
         driver.rollback()
         if core.database.kind.value == "postgresql":
             driver.autocommit = True
@@ -152,10 +191,28 @@ def fill(settings: Settings, file: Path, afterwards: tuple[str, ...]) -> None:
     core.database.dispose()
 
 
-def seconds(*arguments: str) -> float:
-    """Run the yardstick; the seconds that it measured."""
-    from bench.run import yardstick_seconds
+def _open_account(core: Core, name: str, file: Path) -> None:
+    with core.database.writing() as connection:
+        number = accounts.create_account(connection, name, "Benchmarks")
+        accounts.create_user(connection, number, name, core.digests.api_key(KEY), may_import=True)
+        accounts.create_campaign(connection, number, CAMPAIGN, "Club", "points", [])
+        accounts.create_custom_field(connection, number, 1, label="Tier", type="Text")
+    account = accounts_of_batches.load(core, number)
+    known = {**fields.BY_NAME, **account.fields}
+    headers = tuple(Header(position, known[name]) for position, name in enumerate(COLUMNS[:-1], 1))
+    with file.open("rb") as data:
+        source = Source(data, "utf-8", file.stat().st_size)
+        campaigns = tuple(account.campaigns.values())
+        run.run(core, Batch(number, name, "bench", headers, Delimited("|"), source, campaigns=campaigns))
 
-    return yardstick_seconds(
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout  # noqa: S603
-    )
+
+def _yardstick(*arguments: str) -> float:
+    """Run the yardstick; the seconds that it measured."""
+    return float(measured(str(YARDSTICK), *arguments)["seconds"])
+
+
+def measured(*command: str, python: str = sys.executable) -> dict[str, Any]:
+    """What a Python program of ours prints as its last line: one JSON object."""
+    done = subprocess.run([python, *command], check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found

@@ -1,0 +1,35 @@
+"""What a run of the benchmarks was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MANY = 1_000_000
+# A pair of 1,000,000 rows takes minutes.
+PAIRS_OF_MANY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Sizes in rows; `seconds` is how long each load lasts, `workers` the server processes to try under load.
+
+    `quick`: sizes so small that a run only shows that the benchmarks work.
+    """
+
+    folder: Path
+    databases: tuple[str, ...]
+    rows: tuple[int, ...]
+    pairs: int
+    seconds: float
+    workers: tuple[int, ...]
+    clients: tuple[int, ...]
+    quick: bool
+
+    def pairs_of(self, rows: int) -> int:
+        """How many pairs of so many rows."""
+        return self.pairs if rows < MANY else min(self.pairs, PAIRS_OF_MANY)
+
+    @property
+    def largest(self) -> int:
+        return max(self.rows)

@@ -1,0 +1,156 @@
+"""What people look at is found by an index, however much there is: the database's own plans say so."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, select, text
+
+from importing import run
+from importing.batch import Batch, Delimited, Header, Mode, OnError, Source
+from importing.core import Core
+from importing.fields import BY_NAME
+from storage import batches, customers
+from storage.engine import Database, Kind
+from storage.models import customer
+from tests.demo import Demo
+
+NAMES = ("code", "card_number", "first_name", "custom_date")
+CUSTOMERS = 3000
+BATCHES = 300
+# Tables that are never long: planned as the database likes.
+SHORT = {"campaign"}
+
+Statement = tuple[str, Any]
+Look = Callable[[Connection, Demo, str], object]
+
+
+@pytest.fixture
+def batch_id(core: Core, account: Demo) -> str:
+    """Many customers, many batches, and one of them (this one) with many problems; the planner knows how many."""
+    good = "".join(f"{n}|{10**6 + n}|Ann {n}|2001-02-03\n" for n in range(CUSTOMERS))
+    bad = "".join(f"b{n}|{10**7 + n}|Bob|no date\n" for n in range(CUSTOMERS))
+    found = _import(core, account, good + bad)
+    for number in range(BATCHES):
+        _import(core, account, f"{number}||Eve|\n")
+    with core.database.engine.connect() as connection:
+        connection.execute(text("ANALYZE"))
+        connection.commit()
+    return found
+
+
+def _import(core: Core, account: Demo, rows: str) -> str:
+    headers = tuple(Header(position, BY_NAME[name]) for position, name in enumerate(NAMES, 1))
+    source = Source(io.BytesIO(rows.encode()), "utf-8", len(rows))
+    batch = Batch(account.number, "u", "cli", headers, Delimited("|"), source, Mode.UPDATE, OnError.SKIP)
+    return run.run(core, batch).batch_id
+
+
+def _code(number: int) -> Callable[[Connection, Demo, str], object]:
+    return lambda connection, account, _: customers.find(connection, account.number, code=str(number))
+
+
+LOOKS: dict[str, Look] = {
+    "newest batches": lambda connection, account, _: batches.newest(connection, account.number),
+    "a later page of batches": lambda connection, account, _: batches.newest(connection, account.number, 40, 20),
+    "one customer by code": _code(1500),
+    "one customer by card": lambda connection, account, _: customers.find(
+        connection, account.number, card_number=str(10**6 + 7)
+    ),
+    "one customer by both": lambda connection, account, _: customers.find(
+        connection, account.number, code="7", card_number=str(10**6 + 7)
+    ),
+    "start of the export": lambda connection, account, _: next(customers.everyone(connection, account.number)),
+    "a later page of the export": lambda connection, account, _: list(
+        islice(customers.everyone(connection, account.number), 1500)
+    ),
+    "a batch by its id": lambda connection, _, batch: batches.find(connection, batch),
+    "problems of a batch": lambda connection, account, batch: list(batches.problems(connection, account.number, batch)),
+}
+
+
+def test_they_are_found_by_an_index(core: Core, account: Demo, batch_id: str) -> None:
+    found: dict[str, list[str]] = {}
+    with core.database.reading() as connection:
+        for name, look in LOOKS.items():
+            statements = list(_statements(connection, lambda look=look: look(connection, account, batch_id)))  # type: ignore[misc]
+            assert statements
+            for statement in statements:
+                if faults := _faults(core.database, connection, statement):
+                    found[name] = [*faults, statement[0]]
+    assert found == {}
+
+
+def test_a_search_that_has_no_index_would_be_noticed(core: Core, account: Demo, batch_id: str) -> None:
+    query = select(customer).where(customer.c.account_id == account.number)
+    with core.database.reading() as connection:
+        for bad in (query.where(customer.c.email == batch_id), query.order_by(customer.c.first_name)):
+            [statement] = _statements(connection, lambda bad=bad: connection.execute(bad).all())  # type: ignore[misc]
+            assert _faults(core.database, connection, statement)
+
+
+def _statements(connection: Connection, look: Callable[[], object]) -> Iterator[Statement]:
+    """What the look asks the database, as the driver gets it."""
+    heard: list[Statement] = []
+
+    def hear(_connection: object, _cursor: object, statement: str, values: Any, *_rest: object) -> None:
+        heard.append((statement, values))
+
+    event.listen(connection, "before_cursor_execute", hear)
+    try:
+        look()
+    finally:
+        event.remove(connection, "before_cursor_execute", hear)
+    yield from heard
+
+
+def _faults(database: Database, connection: Connection, statement: Statement) -> list[str]:
+    """What a plan has that grows with a table: a scan of it, or a sort."""
+    query, values = statement
+    driver: Any = connection.connection.driver_connection
+    cursor = driver.cursor()
+    try:
+        if database.kind is Kind.SQLITE:
+            return _sqlite_faults([row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {query}", values)])
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        [[[plan]]] = cursor.execute(f"EXPLAIN (FORMAT JSON) {query}", values).fetchall()
+        return list(_postgresql_faults(plan["Plan"], sorts=" campaign" not in query))
+    finally:
+        cursor.close()
+
+
+def _sqlite_faults(plan: list[str]) -> list[str]:
+    # One row found by a unique key, and the balances of one page, are put in order; nothing else is sorted.
+    one = any(re.search(r"USING INDEX customer_\w+ \(account_id=\? AND \w+=\?\)", step) for step in plan)
+    page = any("enrolment" in step for step in plan)
+    sorts = [step for step in plan if "TEMP B-TREE" in step and not one and not page]
+    scans = [step for step in plan if step.startswith("SCAN") and step.split()[1] not in SHORT]
+    # All that an account has is a search to SQLite, and is nearly a scan.
+    wide = [step for step in plan if step.startswith("SEARCH customer ") and step.endswith("(account_id=?)")]
+    return scans + sorts + wide
+
+
+def _postgresql_faults(node: dict[str, Any], *, sorts: bool) -> Iterator[str]:
+    kind, table = node["Node Type"], node.get("Relation Name", "")
+    if table not in SHORT:
+        if kind == "Seq Scan" or ("Index" in kind and "Index Cond" not in node):
+            yield f"{kind} of {table or node.get('Index Name')}"
+        if "Filter" in node and not _narrow(node):
+            yield f"{kind} of {table} looks at rows that it does not want: {node['Filter']}"
+    if "Sort" in kind and sorts and node["Plan Rows"] > 1:
+        yield kind
+    for child in node.get("Plans", ()):
+        yield from _postgresql_faults(child, sorts=sorts)
+
+
+def _narrow(node: dict[str, Any]) -> bool:
+    """Whether the rows that are left out are few: those of removed customers, or the other half of a pair of keys."""
+    condition = str(node.get("Index Cond", ""))
+    return "account_id" in condition and any(
+        key in condition for key in ("code", "card_number", " id ", "(id ", "customer_id")
+    )
