@@ -1,0 +1,37 @@
+"""What faces tell of a job in the same way: times, and the failed rows with all that is wrong with each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+
+from importing import follow
+from importing.core import Core
+from importing.faults import Problem
+from importing.follow import Followed
+from importing.spool import Spool
+
+
+def job(core: Core, account: int, face: str, batch_id: str | None) -> Followed | None:
+    """A job of the account that came by the face."""
+    found = follow.find(core, account, batch_id) if batch_id else None
+    return found if found is not None and found.face == face and found.kind == "import" else None
+
+
+def failed_rows(core: Core, account: int, batch_id: str) -> Iterator[list[Problem]]:
+    """The problems of each failed row, in row order."""
+    with follow.rows(core, account, batch_id) as rows:
+        # Spooled at once: a client that reads slowly must not keep a connection of the database.
+        problems = Spool(rows.problems())
+    return (list(of_row) for _, of_row in groupby(problems, key=lambda problem: problem.row))
+
+
+def stamp(milliseconds: int) -> str:
+    """A time as ISO 8601 in UTC.
+
+    >>> stamp(1795251600042)
+    '2026-11-21T09:00:00.042Z'
+    """
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"

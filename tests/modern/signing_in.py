@@ -1,0 +1,28 @@
+"""Administrators for the tests, and how they sign in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from webtest import TestApp  # type: ignore[import-untyped]
+
+from importing import secrets
+from importing.core import Core
+from storage import admins
+from tests.demo import Demo
+
+EMAIL = "ann@example.com"
+PASSWORD = "correct horse"  # noqa: S105
+SIGN_IN = "/api/auth/sign-in/email"
+
+
+def administrator(core: Core, account: Demo | None, email: str = EMAIL, role: str = "admin") -> None:
+    """Make a user of the console, of one account or of all."""
+    with core.database.writing() as connection:
+        number = account.number if account is not None else None
+        admins.create(connection, email, number, role, secrets.password(PASSWORD))
+
+
+def sign_in(client: TestApp, email: str = EMAIL, password: str = PASSWORD, **options: Any) -> Any:
+    """The reply to signing in; the client keeps the cookie."""
+    return client.post_json(SIGN_IN, {"email": email, "password": password}, **options)

@@ -1,0 +1,118 @@
+"""Counters that all processes of a machine share, in a small SQLite file of their own: a storage of `limits`.
+
+Never behind the importers' lock, and not synced: what is lost with the machine is a count of some seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from limits.storage import Storage
+
+# Seconds. Who waits longer for the other processes goes on without having been counted.
+PATIENCE = 0.25
+# Seconds between two looks for what has expired.
+SWEEP = 60
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS counter (
+    key TEXT PRIMARY KEY,
+    count INTEGER NOT NULL,
+    expires INTEGER NOT NULL      -- seconds since the epoch
+) WITHOUT ROWID
+"""
+_INCREASE = """
+INSERT INTO counter (key, count, expires) VALUES (?1, ?2, ?4 + ?3)
+ON CONFLICT (key) DO UPDATE SET
+    count = CASE WHEN expires <= ?4 THEN 0 ELSE count END + ?2,
+    expires = CASE WHEN expires <= ?4 THEN excluded.expires ELSE expires END
+RETURNING count
+"""
+
+
+class SqliteCounters(Storage):
+    """The counters in a file, made when it is first needed."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._guard = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._process = 0
+        self._swept = 0
+
+    def __del__(self) -> None:
+        if self._connection is not None and self._process == os.getpid():
+            self._connection.close()
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What the methods raise where the file cannot be used."""
+        return sqlite3.Error
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Add to a counter, which lives for `expiry` seconds from its first time on; what it is then."""
+        moment = int(time.time())
+        with self._open() as connection:
+            count = int(connection.execute(_INCREASE, (key, amount, expiry, moment)).fetchone()[0])
+            if count == amount and moment >= self._swept + SWEEP:
+                self._swept = moment
+                connection.execute("DELETE FROM counter WHERE expires <= ?", (moment,))
+        return count
+
+    def get(self, key: str) -> int:
+        """What a counter is."""
+        return self._found("count", key) or 0
+
+    def get_expiry(self, key: str) -> float:
+        """When a counter ends, in seconds since the epoch; now where there is none."""
+        return float(self._found("expires", key) or time.time())
+
+    def check(self) -> bool:
+        """Whether the file can be used."""
+        try:
+            self._found("count", "")
+        except sqlite3.Error:
+            return False
+        return True
+
+    def reset(self) -> int:
+        """Drop all counters. Returns how many there were."""
+        with self._open() as connection:
+            return connection.execute("DELETE FROM counter").rowcount
+
+    def clear(self, key: str) -> None:
+        """Drop a counter."""
+        with self._open() as connection:
+            connection.execute("DELETE FROM counter WHERE key = ?", (key,))
+
+    def _found(self, column: str, key: str) -> int | None:
+        query = f"SELECT {column} FROM counter WHERE key = ? AND expires > ?"
+        with self._open() as connection:
+            row = connection.execute(query, (key, int(time.time()))).fetchone()
+        return int(row[0]) if row is not None else None
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with self._guard:
+            # A connection must not be carried over a fork.
+            if self._connection is None or self._process != os.getpid():
+                self._connection = _connect(self._path)
+                self._process = os.getpid()
+            yield self._connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-256"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(_SCHEMA)
+    return connection

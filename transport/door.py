@@ -1,0 +1,49 @@
+"""The outermost door of every face: whatever went wrong with a request becomes a fault, and a line of the log."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sqlite3
+import traceback
+
+import psycopg
+import sqlalchemy.exc
+
+from importing.faults import Fault
+from storage.engine import Busy
+
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+UNAVAILABLE = (
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.TimeoutError,
+    sqlite3.OperationalError,
+    psycopg.OperationalError,
+)
+
+
+def fault_of(error: Exception, request_id: str, log: logging.Logger) -> Fault:
+    """Whatever went wrong as a fault. What is not the sender's doing is logged: its kind and place, never a value."""
+    if isinstance(error, Fault):
+        log.info("request %s refused: %s", request_id, error.code)
+        return error
+    if isinstance(error, Busy):
+        log.info("request %s refused: busy", request_id)
+        return Fault("busy")
+    if isinstance(error, UNAVAILABLE):
+        # The driver's own words name files, hosts and tables; values stand in errors of other kinds.
+        words = " ".join(str(getattr(error, "orig", error)).split())
+        log.error("request %s failed: %s; %s", request_id, words, _described(error))
+        return Fault("unavailable")
+    log.error("request %s failed: %s", request_id, _described(error))
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+        return Fault("out_of_room")
+    return Fault("bug", request_id=request_id)
+
+
+def _described(error: BaseException) -> str:
+    # An exception's own text may quote what was sent, a password too; its type and its places cannot.
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    cause = error.__cause__ or error.__context__
+    return f"{type(error).__qualname__} at {places}" + (f"; because of {_described(cause)}" if cause else "")
