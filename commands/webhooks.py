@@ -1,0 +1,136 @@
+"""`tillgate webhook`: the URLs of an account that are told of finished batches."""
+
+from __future__ import annotations
+
+import click
+from sqlalchemy import Connection, RowMapping
+
+from commands.opening import account_row, opened, writing
+from commands.printing import iso, json_option, print_json, print_table, say
+from importing import webhooks
+from importing.posting import Refused
+from importing.vault import WrongSecret
+from storage import accounts
+from storage import webhooks as stored
+
+
+@click.group()
+def webhook() -> None:
+    """Webhooks: URLs of an account that are told of finished batches.
+
+    \b
+    Example:
+      tillgate webhook create greatwidgets https://shop.example.com/tillgate
+    """
+
+
+@webhook.command()
+@click.argument("account_id", metavar="ACCOUNT")
+@click.argument("url", metavar="URL")
+@json_option
+def create(account_id: str, url: str, as_json: bool) -> None:
+    """Register a URL and print the secret that signs what it is sent, this once.
+
+    The secret is all that is printed on standard output.
+
+    \b
+    Example:
+      tillgate webhook create greatwidgets https://shop.example.com/tillgate
+    """
+    with opened() as core:
+        with core.database.reading() as connection:
+            account = account_row(connection, account_id)["id"]
+        try:
+            made = webhooks.register(core, account, url)
+        except Refused as error:
+            raise click.ClickException(str(error)) from error
+        with writing(core) as connection:
+            accounts.note(connection, account, "cli", "webhook create", made.id)
+    if as_json:
+        print_json({"id": made.id, "url": made.url, "secret": made.secret})
+        return
+    say(f"The webhook {made.id} of {account_id} was made. Its secret is shown only now:")
+    click.echo(made.secret)
+
+
+@webhook.command(name="list")
+@click.argument("account_id", metavar="ACCOUNT")
+@json_option
+def list_(account_id: str, as_json: bool) -> None:
+    """List the webhooks of an account, with how many deliveries wait or failed and what came of the last attempt.
+
+    \b
+    Example:
+      tillgate webhook list greatwidgets
+    """
+    with opened() as core, core.database.reading() as connection:
+        account = account_row(connection, account_id)["id"]
+        rows = [_line(connection, row) for row in stored.registered(connection, account)]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("webhook", "url", "waiting", "failed", "last attempt", "created")
+        print_table(columns, [tuple(row.values()) for row in rows], "The account has no webhook yet.")
+
+
+@webhook.command()
+@click.argument("account_id", metavar="ACCOUNT")
+@click.argument("webhook_id", metavar="ID")
+def delete(account_id: str, webhook_id: str) -> None:
+    """Tell a URL nothing any more; what it has not been told yet is dropped.
+
+    \b
+    Example:
+      tillgate webhook delete greatwidgets 9b2f6c1d0e8a7745
+    """
+    with opened() as core, writing(core) as connection:
+        account = account_row(connection, account_id)["id"]
+        if not stored.remove(connection, account, webhook_id):
+            raise _unknown(webhook_id)
+        accounts.note(connection, account, "cli", "webhook delete", webhook_id)
+    say(f"The webhook {webhook_id} was deleted.")
+
+
+@webhook.command()
+@click.argument("account_id", metavar="ACCOUNT")
+@click.argument("webhook_id", metavar="ID")
+@json_option
+def test(account_id: str, webhook_id: str, as_json: bool) -> None:
+    """Post a signed message to a webhook now, and say how it answered.
+
+    \b
+    Example:
+      tillgate webhook test greatwidgets 9b2f6c1d0e8a7745
+    """
+    with opened() as core:
+        with core.database.reading() as connection:
+            hook = stored.find(connection, account_row(connection, account_id)["id"], webhook_id)
+        if hook is None:
+            raise _unknown(webhook_id)
+        try:
+            answer = webhooks.test(core, account_id, hook)
+        except WrongSecret as error:
+            raise click.ClickException("The webhook was made under another TILLGATE_SECRET; make it again.") from error
+    if not answer.taken:
+        raise click.ClickException(f"The webhook did not take it: {answer.error.rstrip('.')}.")
+    if as_json:
+        print_json({"id": webhook_id, "status": answer.status})
+    else:
+        say(f"The webhook answered with status {answer.status}.")
+
+
+def _line(connection: Connection, row: RowMapping) -> dict[str, object]:
+    counts = stored.counts(connection, row["account_id"], row["id"])
+    last = stored.last_tried(connection, row["account_id"], row["id"])
+    return {
+        "id": row["id"],
+        "url": row["url"],
+        "waiting": sum(counts.get(state, 0) for state in stored.OPEN),
+        "failed": counts.get("failed", 0),
+        "last_attempt": "" if last is None else last["error"] or last["state"],
+        "created_at": iso(row["created_at"]),
+    }
+
+
+def _unknown(webhook_id: str) -> click.ClickException:
+    return click.ClickException(f"There is no webhook {webhook_id!r} in this account.")
