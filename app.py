@@ -6,12 +6,16 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+import modern_api
 from importing.core import Core
 from importing.secrets import Digests
 from legacy_api import face
 from legacy_api.form import Limits
+from modern_api.routes import Options
+from queueing import HueyQueue
 from settings import Settings, load_settings, secret_key
 from storage.engine import Database
+from transport.rate import Limiter, Whose, store_at
 
 
 def create_app(settings: Settings | None = None, core: Core | None = None) -> Flask:
@@ -21,7 +25,10 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fl
     # A redirect would be a page, and a client's POST would be lost in it.
     app.url_map.merge_slashes = False
     app.register_error_handler(HTTPException, _error_page)
-    face.mount(app, core or open_core(settings), _options(settings))
+    core = core or open_core(settings)
+    limiter = _limiter(settings)
+    face.mount(app, core, _options(settings, limiter))
+    modern_api.mount(app, core, Options(settings.max_body, settings.data_dir, limiter))
     if settings.trust_proxy:
         hops = settings.trust_proxy
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
@@ -36,12 +43,24 @@ def open_core(settings: Settings) -> Core:
         settings.write_wait,
         settings.undo_keep,
         settings.undo_days,
+        settings.job_lease,
+        HueyQueue(settings.queue_url),
+        settings.webhook_private,
     )
 
 
-def _options(settings: Settings) -> face.Options:
+def _limiter(settings: Settings) -> Limiter:
+    limits = {
+        Whose.USER: settings.rate_limit,
+        Whose.ADDRESS: settings.rate_limit_address,
+        Whose.LEGACY_USER: settings.legacy_rate_limit,
+    }
+    return Limiter(store_at(settings.queue_url, settings.data_dir), limits)
+
+
+def _options(settings: Settings, limiter: Limiter) -> face.Options:
     limits = Limits(max_body=settings.max_body, spool_dir=settings.data_dir)
-    return face.Options(limits, settings.legacy_get, settings.legacy_status == "http")
+    return face.Options(limits, settings.legacy_get, settings.legacy_status == "http", limiter)
 
 
 def _error_page(error: HTTPException) -> Response:

@@ -20,6 +20,7 @@ from storage.engine import Busy
 COMMANDS = {
     "demo": "demo:demo",
     "serve": "server:serve",
+    "worker": "server:worker",
     "migrate": "server:migrate",
     "doctor": "doctor:doctor",
     "account": "accounts:account",
@@ -27,10 +28,14 @@ COMMANDS = {
     "campaign": "campaigns:campaign",
     "field": "campaigns:field",
     "admin": "users:admin",
+    "webhook": "webhooks:webhook",
     "import": "imports:import_",
     "batches": "batches:batches",
     "batch": "batches:batch",
     "undo": "batches:undo",
+    "cancel": "jobs:cancel",
+    "resume": "jobs:resume",
+    "failed": "jobs:failed",
     "customers": "customers:customers",
     "export": "customers:export",
 }

@@ -186,7 +186,9 @@ class _Request(Request):  # type: ignore[misc]
         super().parse_request_line(b" ".join((method, target, version)))
 
     def _remember(self, line: bytes) -> None:
-        self.query = line.partition(b"?")[2].decode("latin-1")
+        before, _, query = line.partition(b"?")
+        self.query = query.decode("latin-1")
+        self.place = before.partition(b" ")[2].partition(b" ")[0].decode("latin-1")
 
     def _apply_header_policy(self, name: str, value: str, *args: Any, **options: Any) -> tuple[str, str] | None:
         if "_" in name:

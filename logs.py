@@ -6,7 +6,10 @@ import json
 import logging
 import sys
 import time
+from types import TracebackType
 from typing import Literal
+
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class TextLines(logging.Formatter):
@@ -16,6 +19,18 @@ class TextLines(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - the name is the library's
+        """A traceback. Of an error's text the first line: in those that follow, databases quote rows and values."""
+        found = super().formatException(ei)
+        error, seen = ei[1], set[int]()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            told = str(error)
+            if "\n" in told:
+                found = found.replace(told, told.partition("\n")[0])
+            error = error.__cause__ or error.__context__
+        return found
 
 
 class JsonLines(TextLines):

@@ -9,13 +9,16 @@ it reads the refusal; nothing of a query string reaches a log.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -26,9 +29,11 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.workers.gthread import ThreadWorker
 
 import logs
+import modern_api
 from connection import HEADER, HEADER_COUNT, HEADERS, REQUEST_LINE, STALL_SECONDS, Connection
 from importing.faults import Category, Fault
 from legacy_api import formats, replies
+from modern_api.encoding import encoded
 
 # A thread that waits for a slow sender costs 30 kB and nothing else; enough of them keep the neighbours served.
 THREADS = 500
@@ -66,11 +71,16 @@ def url_of(listener: socket.socket) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to serve, and how. Each worker process calls `load` for the application; the first ready one `announce`."""
+    """What to serve, and how. Each worker process calls `load` for the application; the first ready one `announce`.
+
+    One more process calls `consume`, which works on jobs until the function that it is given, called every second or
+    so, says that it shall end.
+    """
 
     load: Callable[[], Application]
     listener: socket.socket
     announce: Callable[[], None]
+    consume: Callable[[Callable[[], bool]], None] | None = None
     workers: int = 2
     http_status: bool = False
     log_format: Literal["text", "json"] = "text"
@@ -90,13 +100,15 @@ class _Server(BaseApplication):  # type: ignore[misc]
         os.set_blocking(self._first, False)
         os.write(end, b"1")
         os.close(end)
+        # Who holds the lock on it is the consumer; when that process dies, the one that replaces it takes the lock.
+        self.consumer_lock = os.memfd_create("tillgate-consumer", os.MFD_CLOEXEC)
         super().__init__(prog="tillgate")
 
     def load_config(self) -> None:
         options = {
             # gunicorn takes it over, and closes it.
             "bind": f"fd://{self.plan.listener.detach()}",
-            "workers": self.plan.workers,
+            "workers": self.plan.workers + (self.plan.consume is not None),
             "worker_class": Worker,
             "threads": THREADS,
             "worker_connections": _connections(),
@@ -120,17 +132,32 @@ class _Server(BaseApplication):  # type: ignore[misc]
         for name, value in options.items():
             self.cfg.set(name, value)
 
+    def reload(self) -> None:
+        # Of SIGHUP, which a terminal sends that is closed. The settings are read once: there is nothing to load again.
+        raise StopIteration
+
     def load(self) -> Application:
         logs.configure(self.plan.log_format)
         return self.plan.load()
 
-    def _ready(self, _worker: object) -> None:
+    def _ready(self, worker: Worker) -> None:
+        if worker.consumes:
+            return
         try:
             first = os.read(self._first, 1)
         except BlockingIOError:
             return
         if first:
             self.plan.announce()
+
+
+def _locked(file: int) -> bool:
+    # Such a lock is the process's, not the open file's that a fork shares.
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _connections() -> int:
@@ -152,7 +179,41 @@ class _Log(Logger):  # type: ignore[misc]
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """One process: a loop that accepts and watches connections, and threads that each handle one request."""
+    """One process: a loop that accepts and watches connections, and threads that each handle one request.
+
+    Or the one that consumes jobs: gunicorn starts it again like any other when it dies.
+    """
+
+    consumes = False
+
+    def load_wsgi(self) -> None:
+        self.consumes = self.app.plan.consume is not None and _locked(self.app.consumer_lock)
+        if self.consumes:
+            logs.configure(self.app.plan.log_format)
+        else:
+            super().load_wsgi()
+
+    def run(self) -> None:
+        if self.consumes:
+            self.app.plan.consume(self._goes_on)
+        else:
+            super().run()
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        # A terminal tells all of its processes; what it means is said by the first of them.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def handle_quit(self, sig: int, frame: object) -> None:
+        """A quick end, but not in the middle of a portion: its claim would keep everybody else from the job."""
+        if self.consumes:
+            self.alive = False
+        else:
+            super().handle_quit(sig, frame)
+
+    def _goes_on(self) -> bool:
+        self.notify()
+        return bool(self.alive) and bool(self.ppid == os.getppid())
 
     def accept(self, listener: Any) -> None:
         # A connection waits in the loop, not in a thread, until its first byte comes.
@@ -201,10 +262,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         else:
             fault = Fault("bug", request_id="none")
             self.log.error("a request failed outside of the application", exc_info=exc)
-        query = getattr(getattr(exc, "request", req), "query", None) or ""
+        read = getattr(exc, "request", req)
+        place, query = (getattr(read, name, None) or "" for name in ("place", "query"))
         try:
             client.settimeout(STALL_SECONDS)
-            client.sendall(_refusal(query, fault, http_status=self.app.plan.http_status))
+            client.sendall(
+                _modern_refusal(place, fault) or _refusal(query, fault, http_status=self.app.plan.http_status)
+            )
         except OSError:
             self.log.debug("the sender did not wait for its refusal")
 
@@ -213,14 +277,29 @@ def _refusal(query: str, fault: Fault, *, http_status: bool) -> bytes:
     fields = {name.strip().lower(): value for name, value in parse_qsl(query, keep_blank_values=True)}
     chosen = formats.choose(fields)
     body = b"".join(chosen.encode(replies.refused(chosen.fault or fault)))
+    status = _status(fault, always_200=chosen.kind is formats.Kind.JSONP, http_status=http_status)
+    return _reply(
+        status, body, f"Content-Type: {chosen.kind}", "Access-Control-Allow-Origin: *", f"X-Request-Id: {uuid4().hex}"
+    )
+
+
+def _modern_refusal(place: str, fault: Fault) -> bytes:
+    """The refusal by the face that serves what stands at that path; b"" where it is not a modern one's."""
+    told = modern_api.unread(place, fault)
+    if told is None:
+        return b""
+    status = f"{told.status} {HTTPStatus(told.status).phrase}"
+    headers = (f"{name}: {value}" for name, value in told.headers.items())
+    return _reply(status, b"".join(encoded(told.document)), "Content-Type: application/json", *headers)
+
+
+def _reply(status: str, body: bytes, *headers: str) -> bytes:
     lines = (
-        f"HTTP/1.1 {_status(fault, always_200=chosen.kind is formats.Kind.JSONP, http_status=http_status)}",
-        f"Content-Type: {chosen.kind}",
+        f"HTTP/1.1 {status}",
+        *headers,
         f"Content-Length: {len(body)}",
-        "Access-Control-Allow-Origin: *",
         "X-Content-Type-Options: nosniff",
         "Cache-Control: no-store",
-        f"X-Request-Id: {uuid4().hex}",
         "Connection: close",
     )
     return "\r\n".join((*lines, "", "")).encode("ascii") + body

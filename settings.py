@@ -38,6 +38,23 @@ def size_in_bytes(value: object) -> object:
     return int(float(match.group(1)) * _UNITS[match.group(2).lower().rstrip("i")])
 
 
+def rate(value: object) -> object:
+    """`600 per minute` or `10/second`, as the library `limits` reads it; `none` for no limit."""
+    text = str(value).strip().lower()
+    if text in ("", "none"):
+        return "none"
+    # Imported here: it takes 60 ms, and the defaults need no look.
+    from limits import parse_many
+
+    try:
+        [limit] = parse_many(text)
+    except ValueError:
+        limit = None
+    if limit is None or limit.amount < 1:
+        raise ValueError("use a rate such as 600 per minute, or none")
+    return text
+
+
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -75,12 +92,22 @@ class Settings(BaseSettings):
     legacy_status: Annotated[Literal["always-200", "http"], BeforeValidator(_lower)] = Field(
         default="always-200", description="http: 400, 401, 403, 405, 413 and 429 for client errors"
     )
+    rate_limit: Annotated[str, BeforeValidator(rate)] = Field(
+        default="6000 per minute", description="requests of a user to the modern protocols; or none"
+    )
+    rate_limit_address: Annotated[str, BeforeValidator(rate)] = Field(
+        default="30000 per minute", description="requests of an address to them, signing in included; or none"
+    )
+    legacy_rate_limit: Annotated[str, BeforeValidator(rate)] = Field(
+        default="none", description="requests of a user to the legacy protocol, such as 600 per minute; or none"
+    )
     undo_keep: int = Field(default=50, ge=0, description="undo states kept an account: the newest so many")
     undo_days: int = Field(default=30, ge=0, description="and all that are younger than so many days")
     write_wait: float = Field(
         default=4.0, ge=0, le=3600, description="seconds that a synchronous post waits for its turn"
     )
     job_lease: float = Field(default=60.0, gt=0, description="seconds after which a silent worker's job is taken over")
+    webhook_private: bool = Field(default=False, description="let webhooks lead to private and loopback addresses")
     trust_proxy: int = Field(default=0, ge=0, le=10, description="how many reverse proxies stand in front")
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = Field(
         default="text", description="or json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 import click
 from sqlalchemy import RowMapping
@@ -13,6 +14,7 @@ from commands.printing import iso, json_option, plural, print_json, print_table,
 from importing import undo as undoing
 from importing.batch import Conflict, Undone
 from importing.faults import Fault, Problem
+from importing.follow import Progress, followed
 from storage import accounts
 from storage import batches as stored
 
@@ -35,7 +37,7 @@ def batches(account_id: str, length: int, as_json: bool) -> None:
     """
     with opened() as core, core.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
-        found = [_as_json(row) for row in stored.newest(connection, account, 0, length)]
+        found = [_as_json(row) for row in stored.followed_all(connection, account, None, None, 0, length)]
     if as_json:
         print_json(found)
         return
@@ -56,7 +58,8 @@ def batch(batch_id: str, as_json: bool) -> None:
       tillgate batch 3f0c1a52c7b94f1f
     """
     with opened() as core, core.database.reading() as connection:
-        row = stored.find(connection, batch_id)
+        known = stored.find(connection, batch_id)
+        row = stored.followed(connection, known["account_id"], batch_id) if known is not None else None
         if row is None:
             raise Fault("unknown_batch", value=batch_id)
         problems = (_problem(found) for found in stored.problems(connection, row["account_id"], batch_id))
@@ -68,8 +71,8 @@ def batch(batch_id: str, as_json: bool) -> None:
                 listed = {"conflicts": _conflict_objects(conflicts)}
             print_json(_as_json(row) | listed)
             return
-        for name, value in _as_json(row).items():
-            click.echo(f"{name:<12} {value}")
+        for name, value in {**_as_json(row), **_told(row)}.items():
+            click.echo(f"{name:<12} {value}".rstrip())
         for problem in islice(problems, LISTED):
             click.echo(problem.message)
         if next(problems, None) is not None:
@@ -103,7 +106,8 @@ def undo(batch_id: str, preview: bool, as_json: bool) -> None:
         _show_undone(done, as_json)
 
 
-def _as_json(row: RowMapping) -> dict[str, object]:
+def _as_json(row: RowMapping) -> dict[str, Any]:
+    reason = followed(row).reason
     texts = ("id", "kind", "status", "face", "user_id", "mode", "on_error", "charset")
     return {
         **{name: row[name] for name in texts},
@@ -111,7 +115,29 @@ def _as_json(row: RowMapping) -> dict[str, object]:
         "undoes": row["undoes"] or "",
         **{name: row[column] for name, column in _counts(row["kind"]).items()},
         "created_at": iso(row["created_at"]),
+        "progress": _progress_object(followed(row).progress),
+        "reason": {"code": reason.code, "message": reason.message} if reason else None,
     }
+
+
+def _progress_object(progress: Progress) -> dict[str, int]:
+    names = ("total", "processed", "successful", "failed", "percent")
+    return {name: getattr(progress, name) for name in names}
+
+
+def _told(row: RowMapping) -> dict[str, str]:
+    """Progress and reason for people."""
+    found = followed(row)
+    told = {"progress": _come_so_far(_progress_object(found.progress)), "reason": ""}
+    if found.reason is not None:
+        told["reason"] = f"{found.reason.code}: {found.reason.message}"
+    return told
+
+
+def _come_so_far(progress: Mapping[str, int]) -> str:
+    if not progress["total"]:
+        return "not begun yet"
+    return f"{progress['processed']:,} of {progress['total']:,} ({progress['percent']} %)"
 
 
 def _counts(kind: str) -> dict[str, str]:
@@ -121,7 +147,11 @@ def _counts(kind: str) -> dict[str, str]:
     return {name: name for name in COUNTS}
 
 
-def _result(row: Mapping[str, object]) -> str:
+def _result(row: Mapping[str, Any]) -> str:
+    if row["status"] in ("queued", "running"):
+        return _come_so_far(row["progress"])
+    if row["reason"]:
+        return str(row["reason"]["code"])
     told = (f"{name} {row[name]}" for name in _counts(str(row["kind"])) if name != "rows" and row[name])
     return ", ".join(told) or "nothing"
 

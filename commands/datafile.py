@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from importing import decode
+from importing import decode, failed
 from importing.batch import Delimited, Header, Source
+from importing.charset import Evidence
 from importing.faults import Fault
 from importing.fields import Field
-from legacy_api.charset import Evidence
 from legacy_api.headers import headers
 
 PIECE = 256 * 1024
@@ -93,7 +93,12 @@ def data_in(file: DataFile, codec: str, delimited: Delimited, named: Sequence[st
 
 
 def named_columns(names: Sequence[str], custom: Mapping[str, Field]) -> tuple[Header, ...]:
-    """The headers that the names mean. Refused in the words of a file: its columns have numbers, not headers."""
+    """The headers that the names mean. Refused in the words of a file: its columns have numbers, not headers.
+
+    What stands in front of the columns of a file of failed rows is no data.
+    """
+    own = failed.front(names)
+    names = [*[""] * own, *names[own:]]
     while names and not names[-1]:
         names = names[:-1]
     try:

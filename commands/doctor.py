@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
 from commands.printing import json_option, print_json, print_table
+from queueing import UNREACHABLE, HueyQueue
 from settings import PREFIX, BadSettings, Settings, load_settings, origins, unknown_names
 from storage import migrate
 from storage.engine import Database, Kind
@@ -196,10 +197,23 @@ def _check_queue(settings: Settings) -> Iterator[Finding]:
         if folder.is_dir() and not os.access(folder, os.W_OK):
             yield Finding("queue", False, f"{folder} cannot be written.", f"chown or chmod {folder}")
             return
-    elif not url.host:
+        if not Path(url.database or "").exists():
+            yield Finding("queue", True, "None yet; it is made when it is needed.")
+            return
+    elif not (url.host or url.query):
         yield Finding("queue", False, "The queue's URL names no host.", f"Correct {PREFIX}QUEUE_URL.")
         return
-    yield Finding("queue", True, f"{_masked(settings.queue_url)} is a URL that can be used.")
+    queue = HueyQueue(settings.queue_url)
+    try:
+        waiting = queue.waiting()
+    except UNREACHABLE as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__qualname__
+        mend = f"Start the queue's server, or correct {PREFIX}QUEUE_URL."
+        yield Finding("queue", False, f"{_masked(settings.queue_url)} cannot be used: {reason}.", mend)
+        return
+    finally:
+        queue.close()
+    yield Finding("queue", True, f"{_masked(settings.queue_url)} is reachable; {waiting} messages wait.")
 
 
 def _check_clock(_settings: Settings) -> Iterator[Finding]:

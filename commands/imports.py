@@ -55,7 +55,7 @@ def import_(account_id: str, file: str, as_json: bool, dry_run: bool, **options:
 
     CSV is read as RFC 4180 says, in UTF-8 or else Windows-1252. The first line names the columns, as the protocol
     does (code, card_number, first_name ...), unless --header does. FILE may be - for standard input. What
-    `tillgate export` wrote is taken as it is.
+    `tillgate export` wrote is taken as it is, and so is what `tillgate failed` wrote, once it is mended.
 
     \b
     Examples:
@@ -99,6 +99,7 @@ def _batch(core: Core, account_id: str, data: DataFile, form: tuple[str, str], o
         keep_undo=not options["no_undo"],
         card_digits=options["card_digits"],
         campaigns=campaigns,
+        names=tuple(names),
     )
 
 

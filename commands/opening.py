@@ -29,6 +29,7 @@ def opened(settings: Settings | None = None) -> Iterator[Core]:
         bring_up(core.database)
         yield core
     finally:
+        core.queue.close()
         core.database.dispose()
 
 

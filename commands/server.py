@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 
+import logs
 import storage
 from commands.opening import opened
 from commands.printing import json_option, print_json, say
@@ -21,10 +23,10 @@ from storage.engine import Database
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 is any free one.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="How many processes.")
 def serve(host: str, port: int, workers: int) -> None:
-    """Serve the protocols over HTTP until SIGTERM.
+    """Serve the protocols over HTTP, and work on jobs, until SIGTERM.
 
-    SIGTERM lets what is under way finish. An SQLite database is migrated first. When the server is ready, it prints
-    one line with its URL.
+    Beside the processes that answer, one works on the jobs. SIGTERM lets what is under way finish. An SQLite database is
+    migrated first. When the server is ready, it prints one line with its URL.
 
     \b
     Example:
@@ -47,11 +49,45 @@ def serve(host: str, port: int, workers: int) -> None:
                 load=lambda: _application(settings),
                 listener=listener,
                 announce=lambda: click.echo(f"Tillgate is ready at {url}"),
+                consume=lambda goes_on: _consume(settings, goes_on),
                 workers=workers,
                 http_status=settings.legacy_status == "http",
                 log_format=settings.log_format,
             )
         )
+
+
+@click.command()
+def worker() -> None:
+    """Work on jobs until SIGTERM, beside `tillgate serve` or on other hosts.
+
+    As many as wanted may run. All need the same database, queue and secret. SIGTERM lets the portion under way finish.
+
+    \b
+    Example:
+      TILLGATE_QUEUE_URL=redis://queue.internal tillgate worker
+    """
+    settings = load_settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    logs.configure(settings.log_format)
+    with opened(settings):
+        pass
+    click.echo("Tillgate works on jobs")
+    _consume(settings, lambda: not stop.is_set())
+
+
+def _consume(settings: Settings, goes_on: Callable[[], bool]) -> None:
+    from app import open_core
+    from consumer import Consumer
+
+    core = open_core(settings)
+    try:
+        Consumer(core).run(goes_on)
+    finally:
+        core.queue.close()
+        core.database.dispose()
 
 
 def _application(settings: Settings) -> Callable[..., Any]:

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, RowMapping
 
 from commands.opening import account_row, checked_id, opened, writing
 from commands.printing import iso, json_option, print_json, print_table, say
-from importing import secrets
-from storage import accounts
+from importing import secrets, signin
+from storage import accounts, admins
 from storage.engine import now
 
 _DURATION = re.compile(r"(\d+)\s*([smhd])", re.IGNORECASE)
@@ -143,7 +143,12 @@ def admin() -> None:
 
 @admin.command(name="create")
 @click.argument("email", metavar="EMAIL")
-@click.option("--account", "account_id", metavar="ACCOUNT", help="The one account to administrate; without it, all.")
+@click.option(
+    "--account",
+    "account_id",
+    metavar="ACCOUNT",
+    help="The one account to administrate, and to import into; without it, all.",
+)
 @click.option("--role", type=click.Choice(["admin", "user"]), default="admin", show_default=True)
 @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input.")
 @json_option
@@ -156,16 +161,16 @@ def create_admin(email: str, account_id: str | None, role: str, password_stdin: 
       pass show tillgate | tillgate admin create ann@example.com --password-stdin
     """
     email = checked_id(email, "e-mail address").lower()
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+    if not signin.is_email(email):
         raise click.ClickException(f"Invalid e-mail address: {email!r}.")
     with opened() as core:
         with core.database.reading() as connection:
             account = account_row(connection, account_id)["id"] if account_id is not None else None
-            if accounts.find_admin(connection, email):
+            if admins.find(connection, email):
                 raise click.ClickException(f"There is an administrator {email!r} already.")
         digest = secrets.password(_password(password_stdin))
         with writing(core) as connection:
-            accounts.create_admin(connection, email, account, role, digest)
+            admins.create(connection, email, account, role, digest)
             accounts.note(connection, account, "cli", "admin create", email)
     if as_json:
         print_json({"email": email, "account_id": account_id, "role": role})

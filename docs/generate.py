@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import click
 
 import connection
 from cli import tillgate
+from docs import faces
 from importing import decode, lockout, upkeep
 from importing.account import KINDS
 from importing.faults import FAULTS, PROBLEMS, WARNINGS, Category, Declaration
@@ -27,7 +29,7 @@ from legacy_api.form import Limits
 from settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parent
-DOCUMENTS = (FOLDER / "protocol.md", FOLDER / "operations.md")
+DOCUMENTS = (FOLDER / "protocol.md", FOLDER / "operations.md", FOLDER / "faces.md")
 
 MARKED = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -59,14 +61,25 @@ SECTIONS: Mapping[int, str] = {
     5: "Matching and writing",
     6: "Replies",
     7: "Undo",
+    8: "Jobs",
 }
-# Raised by the command line only: the legacy protocol names its columns by fields.
-COMMAND_LINE_ONLY = frozenset({"bad_header_line"})
+# Raised by the command line only.
+COMMAND_LINE_ONLY = frozenset({"no_failed_rows"})
+# Raised where a file has a first line that names its columns.
+FILES_ONLY = frozenset({"bad_header_line"})
+# Raised by the modern faces: what they read are files.
+MODERN_ONLY = frozenset(
+    {"unknown_path", "method_not_served", "oauth_not_served", "missing_file", "unreadable_file", "bad_column"}
+    | {"too_many_columns", "column_twice", "missing_column", "bad_limit", "bad_end_date"}
+    | {"foreign_origin", "not_signed_in", "not_admin", "no_account", "bad_json", "bad_body"}
+)
+# Raised where the console's users sign in (importing/signin.py).
+SIGN_IN_ONLY = frozenset({"bad_password", "locked_out", "bad_email", "bad_callback_url"})
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision about the protocol. `shown_by` are folders of fixtures/legacy, or names of tests."""
+    """One decision about a protocol. `shown_by` are folders of fixtures/legacy, or `face/folder`, or names of tests."""
 
     id: str
     section: int
@@ -133,13 +146,23 @@ def fault_table() -> Iterator[str]:
     rows = (
         (
             f"`{fault.code}`",
-            _template(fault) + (" (command line only)" if fault.code in COMMAND_LINE_ONLY else ""),
+            _template(fault) + _where(fault.code),
             str(status(fault.category, http=False)),
             str(status(fault.category, http=True)),
         )
         for fault in FAULTS.values()
     )
     yield from _table(("code", "text", "`always-200`", "`http`"), rows)
+
+
+def _where(code: str) -> str:
+    if code in COMMAND_LINE_ONLY:
+        return " (command line only)"
+    if code in FILES_ONLY:
+        return " (files only)"
+    if code in MODERN_ONLY:
+        return " (modern protocols only)"
+    return " (signing in only)" if code in SIGN_IN_ONLY else ""
 
 
 def status(category: Category, *, http: bool) -> int:
@@ -156,9 +179,9 @@ def row_table(declarations: Mapping[str, Declaration]) -> Iterator[str]:
     yield from _table(("code", "text"), rows)
 
 
-def decision_tables() -> Iterator[str]:
+def decision_tables(sections: Mapping[int, str]) -> Iterator[str]:
     found = decisions()
-    for number, title in SECTIONS.items():
+    for number, title in sections.items():
         yield f"### {title}"
         yield ""
         rows = (
@@ -168,6 +191,10 @@ def decision_tables() -> Iterator[str]:
         )
         yield from _table(("decision", "why", "shown by"), rows)
         yield ""
+
+
+def face_table(rows: Callable[[], faces.Rows]) -> Iterator[str]:
+    yield from _table(*rows())
 
 
 def limit_table() -> Iterator[str]:
@@ -260,15 +287,18 @@ TABLES: Mapping[str, Callable[[], Iterable[str]]] = {
     "parameters of every call": lambda: parameter_table("every"),
     "parameters of a batch": lambda: parameter_table("customers_batch"),
     "parameters of an undo": lambda: parameter_table("customers_batch_undo"),
+    "parameters of a history": lambda: parameter_table("customers_batches"),
     "later parameters": later_parameters,
     "calls": call_table,
     "faults": fault_table,
     "problems": lambda: row_table(PROBLEMS),
     "warnings": lambda: row_table(WARNINGS),
-    "decisions": decision_tables,
+    "decisions": lambda: decision_tables(SECTIONS),
+    "decisions about the faces": lambda: decision_tables(faces.SECTIONS),
     "limits": limit_table,
     "settings": setting_table,
     "commands": command_table,
+    **{name: partial(face_table, rows) for name, rows in faces.TABLES.items()},
 }
 
 
@@ -310,6 +340,8 @@ def _remark(field: Field) -> str:
 
 
 def _shown_by(name: str) -> str:
+    if "/" in name:
+        return f"[{name}](../fixtures/{name})"
     return f"[{name}](../fixtures/legacy/{name})" if not name.startswith("test_") else f"`{name}`"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from importing.core import Core
 from importing.faults import Fault
 from importing.lockout import Lockout
-from storage import accounts
+from storage import senders
 from storage.engine import now
 
 
@@ -26,21 +26,34 @@ class Access:
 def authenticate(core: Core, user_id: str, key: str, account: str, address: str) -> Access:
     """The access that the credentials give, from an address. Raises bad_credentials, for whatever cause.
 
+    `account` is what the protocols call it; the user must belong to it.
+
     After 20 failures of a user from an address within 10 minutes, or 200 of an address, it is refused without a look
     for a minute, then two, up to 15. While locked out, the same refusal (docs/protocol.md, Transport).
     """
-    lockout = _lockout(core.database.data_dir)
+    return _authenticated(core, user_id, key, account, address)
+
+
+def authenticate_user(core: Core, user_id: str, key: str, address: str) -> Access:
+    """The same for protocols that name no account: the user, who belongs to one, selects it."""
+    return _authenticated(core, user_id, key, None, address)
+
+
+def _authenticated(core: Core, user_id: str, key: str, account: str | None, address: str) -> Access:
+    lockout = lockout_of(core)
     moment = now()
     locked = lockout.locked(user_id, address, moment)
-    with core.database.reading() as connection:
-        user = accounts.find_user(connection, user_id) if _storable(user_id) else None
+    user: senders.Row | None = None
+    if _storable(user_id):
+        with core.database.looking() as work:
+            user = senders.user(work, user_id)
     digest, old_digest = (user["key_digest"], user["old_key_digest"]) if user else ("", "")
     # Both are always compared, with nothing where there is no user: the time tells nothing either.
     right = core.digests.same_key(key, digest)
     right_before = core.digests.same_key(key, old_digest)
     if not locked and user is not None and (right or (right_before and user["old_key_until"] > moment)):
-        access = Access(user["account_id"], user["account_name_id"], user["user_id"], user["may_import"])
-        if access.account_id == account and not user["disabled"]:
+        access = Access(user["account_id"], user["account_name_id"], user["user_id"], bool(user["may_import"]))
+        if account in (None, access.account_id) and not user["disabled"]:
             return access
     if not locked:
         lockout.failed(user_id, address, moment)
@@ -50,6 +63,11 @@ def authenticate(core: Core, user_id: str, key: str, account: str, address: str)
 def _storable(text: str) -> bool:
     # What no user can be called, the databases refuse in their own words: NUL and lone surrogates.
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def lockout_of(core: Core) -> Lockout:
+    """The failures to log in that this machine has seen."""
+    return _lockout(core.database.data_dir)
 
 
 @lru_cache(maxsize=8)

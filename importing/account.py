@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping
-
 from importing.batch import Campaign, CampaignType
 from importing.core import Core
 from importing.fields import Field, Kind, custom_field
-from storage import accounts
+from storage import senders
+from storage.workspace import Workspace
 
 KINDS: Mapping[str, Kind] = {"Text": Kind.TEXT, "Date": Kind.DATE_TIME, "Pick": Kind.PICK, "List": Kind.LIST}
 
@@ -25,40 +24,40 @@ class Account:
 
 def load(core: Core, account: int) -> Account:
     """The account's custom fields and active campaigns, as they are now."""
-    with core.database.reading() as connection:
-        return Account(_fields(connection, account), _campaigns(connection, account))
+    with core.database.looking() as work:
+        return Account(_fields(work, account), _campaigns(work, account))
 
 
-def _fields(connection: Connection, account: int) -> dict[str, Field]:
-    found = (_field(row) for row in accounts.custom_fields(connection, account))
+def _fields(work: Workspace, account: int) -> dict[str, Field]:
+    found = (_field(row) for row in senders.custom_fields(work, account))
     return {field.name: field for field in found}
 
 
-def _field(row: RowMapping) -> Field:
+def _field(row: senders.Row) -> Field:
     return custom_field(
         row["number"],
         row["label"],
         KINDS[row["type"]],
         tuple(row["choices"]),
-        unique=row["is_unique"],
-        searchable=row["searchable"],
+        unique=bool(row["is_unique"]),
+        searchable=bool(row["searchable"]),
     )
 
 
-def _campaigns(connection: Connection, account: int) -> dict[str, Campaign]:
-    rows = [row for row in accounts.campaigns(connection, account) if row["active"]]
+def _campaigns(work: Workspace, account: int) -> dict[str, Campaign]:
+    rows = senders.active_campaigns(work, account)
     items: dict[int, dict[str, int]] = {}
     if any(row["type"] == CampaignType.BUYX for row in rows):
-        items = _items(connection, account)
+        items = _items(work, account)
     return {row["campaign_id"]: _campaign(row, items.get(row["id"], {})) for row in rows}
 
 
-def _campaign(row: RowMapping, items: Mapping[str, int]) -> Campaign:
+def _campaign(row: senders.Row, items: Mapping[str, int]) -> Campaign:
     return Campaign(row["id"], row["campaign_id"], row["name"], CampaignType(row["type"]), items)
 
 
-def _items(connection: Connection, account: int) -> dict[int, dict[str, int]]:
-    rows = list(accounts.campaign_items(connection, account))
+def _items(work: Workspace, account: int) -> dict[int, dict[str, int]]:
+    rows = senders.campaign_items(work, account)
     found: dict[int, dict[str, int]] = {}
     # An id that reads like another item's name is still the id.
     for column in ("name", "item_id"):

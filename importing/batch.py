@@ -12,11 +12,12 @@ from importing.fields import Field
 
 
 class Mode(StrEnum):
-    """What happens to a customer that a row matches: which columns are written."""
+    """What happens to a customer that a row matches: which columns are written. CREATE: such a row is a problem."""
 
     REPLACE = "yes"
     UPDATE = "update"
     IGNORE = "ignore"
+    CREATE = "create"
 
 
 class OnError(StrEnum):
@@ -81,13 +82,39 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class Requirement:
+    """A row must give one of `fields` (names), else it has the problem `missing_value` in the first of them.
+
+    `when`: only where the field of that name has that value, in any case.
+    """
+
+    fields: tuple[str, ...]
+    when: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where reading goes on: the byte in the source, the rows before it, and what may still be read again of quotes
+    that are never closed (characters; None: all that a batch may).
+    """
+
+    position: int = 0
+    rows: int = 0
+    rereads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One import: what to do with which data, for whom.
 
     `account` is the store's number of the account. `headers` are in growing position; where the positions have gaps,
     the widest row decides what the gaps mean (docs/protocol.md, Headers). `request_key` is the sender's idempotency key,
     `request_digest` says what "the same request" is (32 bytes, empty where nobody asks). `charset`
-    is the data's, as people call it.
+    is the data's, as people call it. `names` are the columns as the sender names them, in the order of the data.
+
+    For files whose columns are no legacy headers: `requirements` of each row, `constants` that every row has beside its
+    own values, and `reference`, the fields (names) of which the first that is not blank is what the sender calls a row.
+    Of two headers with the same target the first value that is not blank counts.
     """
 
     account: int
@@ -104,6 +131,10 @@ class Batch:
     request_key: str | None = None
     request_digest: bytes = b""
     charset: str = "UTF-8"
+    names: tuple[str, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    constants: tuple[tuple[Field, str], ...] = ()
+    reference: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

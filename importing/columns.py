@@ -11,7 +11,7 @@ from typing import Protocol
 
 from importing.amounts import Addition, addition
 from importing.batch import Campaign
-from importing.fields import Field, Kind
+from importing.fields import MASK, Field, Kind
 from importing.judging import PLAUSIBLE, Judge, Wrong, judge_of, odd
 
 REMEMBERED = 50_000  # judged values, of all columns together
@@ -63,13 +63,14 @@ class Key(Text):
 
 
 class Secret(Text):
-    """A password or PIN: only its digest is stored."""
+    """A password or PIN: only its digest is stored. `masked`: the mask that our own export writes is none at all."""
 
-    def __init__(self, secrets: Secrets) -> None:
+    def __init__(self, secrets: Secrets, masked: bool) -> None:
         self._digest = secrets.customer_secret
+        self._mask = MASK if masked else None
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
-        return [self._digest(value) if value else "" for value in values]
+        return [None if value == self._mask else self._digest(value) if value else "" for value in values]
 
 
 class Plausible(Text):
@@ -87,6 +88,31 @@ class Plausible(Text):
 
     def warning(self, value: str) -> str:
         return odd(self._kind, value)
+
+
+class FullName(Text):
+    """A full name: stored as (first name, last name), which joined by a blank are the name as given."""
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        return [_first_and_last(value) for value in values]
+
+
+class NameKey(Text):
+    """A name that is its customer's code too: stored as (code, first name, last name). Inner blanks count as one."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def doubtful(self, values: Sequence[str]) -> Iterable[int]:
+        # Folding makes at most three characters of one.
+        return [i for i, value in enumerate(values) if len(value) > self._limit // 3 and self.problem(value)]
+
+    def problem(self, value: str) -> str:
+        return "too_long" if len(_squeezed(value).casefold()) > self._limit else ""
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        names = map(_squeezed, values)
+        return [(name.casefold() or None, *_first_and_last(name)) for name in names]
 
 
 class Judged(Text):
@@ -121,8 +147,10 @@ class Judged(Text):
         return list(map(self._known.__getitem__, values))
 
 
-def columns(fields: Iterable[Field], campaign: Campaign | None, secrets: Secrets) -> dict[str, Column]:
-    """The columns of a batch by field name. `campaign`: the one that `auto_add` adds to."""
+def columns(
+    fields: Iterable[Field], campaign: Campaign | None, secrets: Secrets, *, masked: bool = False
+) -> dict[str, Column]:
+    """The columns of a batch by field name. `campaign`: the one that `auto_add` adds to; `masked`: see `Secret`."""
     judges: dict[str, Judge] = {}
     found: dict[str, Column] = {}
     for field in fields:
@@ -132,7 +160,11 @@ def columns(fields: Iterable[Field], campaign: Campaign | None, secrets: Secrets
         elif field.kind is Kind.KEY:
             found[field.name] = Key()
         elif field.kind is Kind.SECRET:
-            found[field.name] = Secret(secrets)
+            found[field.name] = Secret(secrets, masked)
+        elif field.kind is Kind.FULL_NAME:
+            found[field.name] = FullName()
+        elif field.kind is Kind.NAME_KEY:
+            found[field.name] = NameKey(field.limit)
         elif field.kind in PLAUSIBLE:
             found[field.name] = Plausible(field.kind)
         else:
@@ -144,3 +176,12 @@ def columns(fields: Iterable[Field], campaign: Campaign | None, secrets: Secrets
 
 def _adding_to(campaign: Campaign | None) -> Callable[[str], Addition]:
     return lambda text: addition(text, campaign)
+
+
+def _first_and_last(name: str) -> tuple[str, str]:
+    first, blank, last = name.rpartition(" ")
+    return (first, last) if blank else (last, "")
+
+
+def _squeezed(name: str) -> str:
+    return " ".join(name.split())

@@ -26,10 +26,14 @@ class Flaw(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """One row's trimmed cells. With a flaw, the last one is what stands where the cutting ended, as sent."""
+    """One row's trimmed cells. With a flaw, the last one is what stands where the cutting ended, as sent.
+
+    `line` is all of a row whose quotes are misplaced.
+    """
 
     values: list[str]
     flaw: Flaw = Flaw.NONE
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Block:
     """Successive rows: `lines` are their texts, `first` is the number of the first.
 
     `cut` are, by index in `lines`, those that no plain split cuts (quotes, flaws). `text` has every character of every
-    value, and `longest` is no less than the length of any.
+    value, and `longest` is no less than the length of any. `end` is the byte of the source where reading goes on behind
+    them, `rereads` what may be read again from there (see `Cursor`).
     """
 
     first: int
@@ -45,6 +50,8 @@ class Block:
     text: str
     longest: int
     cut: Mapping[int, Cells] = field(default_factory=dict)
+    end: int = 0
+    rereads: int | None = None
 
     @property
     def flawed(self) -> Iterator[tuple[int, Cells]]:

@@ -40,6 +40,7 @@ def _table(*declarations: Declaration) -> Mapping[str, Declaration]:
 FAULTS: Mapping[str, Declaration] = _table(
     # Reading the request
     Declaration("method_not_allowed", "The method {method} is not served here; send POST or GET.", Category.METHOD),
+    Declaration("method_not_served", "The method {method} is not served here; send {allowed}.", Category.METHOD),
     Declaration("get_disabled", "GET is switched off on this server; send POST.", Category.METHOD),
     Declaration(
         "body_too_large", "The request is larger than the {limit} bytes that this server takes.", Category.SIZE
@@ -48,12 +49,25 @@ FAULTS: Mapping[str, Declaration] = _table(
     Declaration("bad_form", "The form cannot be read: {reason}."),
     Declaration("bad_encoding", "The Content-Encoding {encoding} is not served; send the body plain or as gzip."),
     Declaration("spool_full", "The server is busy reading other requests; send it again in a moment.", Category.BUSY),
+    Declaration("unknown_path", "Nothing is served at this address.", Category.MISSING),
     # Choosing the reply
     Declaration("bad_output", "Invalid output: {value}. Use XML or JSON."),
     Declaration("bad_callback", "Invalid callback: {value}. Use a dotted path of ASCII identifiers."),
     # Who is asking, and for what
     Declaration("bad_api", "API {value} is not served; this server serves API 1.5 and 1.6."),
     Declaration("bad_credentials", "Invalid user, API key or account.", Category.CREDENTIALS),
+    Declaration("bad_password", "Invalid email or password.", Category.CREDENTIALS),
+    Declaration("too_many_requests", "Too many requests; send it again in {seconds} s.", Category.RATE),
+    Declaration("locked_out", "Too many requests. Please try again later.", Category.RATE),
+    Declaration("foreign_origin", "The request comes from a page of another origin.", Category.RIGHTS),
+    Declaration("not_signed_in", "Nobody is signed in.", Category.CREDENTIALS),
+    Declaration("not_admin", "The user who is signed in is not an administrator.", Category.RIGHTS),
+    Declaration("no_account", "The administrator belongs to no account to import into.", Category.RIGHTS),
+    Declaration("bad_json", "The body is not JSON."),
+    Declaration("bad_body", "Missing or invalid in the body: {member}."),
+    Declaration("bad_email", "Invalid email"),
+    Declaration("bad_callback_url", "Invalid callbackURL: only a path of this server will do.", Category.RIGHTS),
+    Declaration("oauth_not_served", "OAuth is not served; send X-App-Id and X-App-Token.", Category.CREDENTIALS),
     Declaration("missing_type", "The type is missing; send type=customers_batch."),
     Declaration("unknown_type", "The type {value} is not served."),
     Declaration("type_not_yet", "The type {value} is not served yet."),
@@ -65,7 +79,6 @@ FAULTS: Mapping[str, Declaration] = _table(
     Declaration("no_campaign", "At least one campaign is required."),
     Declaration("bad_campaign", "One of the campaigns selected is not valid. ({value})"),
     Declaration("bad_on_error", "Invalid on_error: {value}. Use reject or skip."),
-    Declaration("async_not_served", "async=yes is not served yet; send the batch without it."),
     Declaration("bad_request_id", "Invalid request_id: use at most 255 characters, no control characters."),
     Declaration("request_id_reused", "The request_id {value} was used for a different request."),
     # Headers
@@ -84,12 +97,31 @@ FAULTS: Mapping[str, Declaration] = _table(
     Declaration("bad_rows", "Nothing was imported: {count} of {rows} rows cannot be imported. {rows_text}"),
     Declaration("no_good_rows", "Nothing was imported: none of the {rows} rows can be imported. {rows_text}"),
     Declaration("cards_exhausted", "There are not enough free card numbers of {digits} digits; nothing was imported."),
+    # Files
+    Declaration("missing_file", "No file was sent; send it as the part file of a multipart form."),
+    Declaration("unreadable_file", "The file is no text; send CSV in UTF-8 or Windows-1252."),
+    Declaration(
+        "bad_column", "The name of column {number} is longer than {limit} characters or has a control character."
+    ),
+    Declaration("too_many_columns", "The file has more than {limit} columns."),
+    Declaration("column_twice", "The column {value} is given twice."),
+    Declaration("missing_column", "The column {value} is missing."),
     # Undo
     Declaration("missing_batch_id", "The batch_id is missing."),
     Declaration("unknown_batch", "Unknown batch: {value}", Category.MISSING),
     Declaration("undo_unavailable", "The batch {value} has no undo state."),
     Declaration("already_undone", "The batch {value} is undone already."),
     Declaration("undo_expired", "The undo state of the batch {value} has expired."),
+    Declaration("batch_running", "The batch {value} is still being imported; cancel it first."),
+    # Jobs
+    Declaration("bad_offset", "Invalid offset: {value}. Use a whole number from 0."),
+    Declaration("bad_length", "Invalid length: {value}. Use a whole number from 1 to 100."),
+    Declaration("bad_limit", "Invalid limit: {value}. Use a whole number from 1 to 100."),
+    Declaration("bad_end_date", "Invalid end_date: {value}. Use a date or a date and time as in ISO 8601."),
+    Declaration("no_failed_rows", "The batch {value} has no failed rows."),
+    Declaration("not_running", "The batch {value} is not queued or running."),
+    Declaration("not_resumable", "The batch {value} cannot be resumed; it has ended, or its data is gone."),
+    Declaration("job_interrupted", "The import was interrupted ({reason}); it can be resumed.", Category.BUG),
     # The gateway itself
     Declaration("busy", "The account is busy with another import; nothing was imported.", Category.BUSY),
     Declaration("unavailable", "The server cannot reach its database; nothing was imported.", Category.BUSY),
@@ -112,6 +144,9 @@ PROBLEMS: Mapping[str, Declaration] = _table(
     Declaration("bad_visits", "{value} is not a whole number of visits."),
     Declaration("bad_item", "{value} is not an item of the campaign."),
     Declaration("no_campaign_to_add_to", "{value} cannot be added, for the batch names no campaign."),
+    Declaration("bad_country", "{value} is not a country code (two letters, ISO 3166-1 alpha-2)."),
+    Declaration("missing_value", "{value} is missing."),
+    Declaration("exists", "{value} exists already."),
     Declaration("key_conflict", "{value} and the code belong to two different customers."),
     Declaration("username_in_use", "The username is already in use. ({value})"),
     Declaration("value_in_use", "{value} is already in use by another customer."),
@@ -125,13 +160,17 @@ WARNINGS: Mapping[str, Declaration] = _table(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with one row. `value` is the offending text as sent, "" for a secret; `limit` only for lengths."""
+    """What is wrong with one row. `value` is the offending text as sent, "" for a secret; `limit` only for lengths.
+
+    `ref` is what the sender calls the row, where the batch says which field that is.
+    """
 
     row: int
     field: str
     code: str
     value: str = ""
     limit: int = 0
+    ref: str = ""
 
     @property
     def message(self) -> str:

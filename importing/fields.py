@@ -8,7 +8,11 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a value of the field must look like."""
+    """What a value of the field must look like.
+
+    In files only: a FULL_NAME becomes a first and a last name, a NAME_KEY a code too; of an ISO_DATE with a time the
+    date counts; a TYPED attribute is what its text says in JSON (true, 12, a list where it has commas).
+    """
 
     KEY = "key"
     TEXT = "text"
@@ -21,6 +25,11 @@ class Kind(StrEnum):
     USERNAME = "username"
     SECRET = "secret"  # noqa: S105 - the name of a kind
     AMOUNT = "amount"
+    FULL_NAME = "full_name"
+    NAME_KEY = "name_key"
+    ISO_DATE = "iso_date"
+    TYPED = "typed"
+    COUNTRY = "country"
 
 
 class Into(StrEnum):
@@ -90,6 +99,8 @@ PROFILE: tuple[str, ...] = tuple(
 )
 
 LONG_TEXT = 64_000
+
+MASK = "********"  # what stands for a secret that is not told
 
 
 def custom_field(

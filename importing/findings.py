@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from importing.columns import Column
 from importing.cutting import Cells, Flaw
 from importing.faults import Problem
-from importing.fields import Field, Kind
+from importing.fields import MASK, Field, Kind
+from importing.required import Required
 
 KEPT = 255  # characters of an offending value that its problem keeps; messages show fewer
 
@@ -18,11 +20,26 @@ UNFIT = re.compile(f"[{re.escape(''.join(UNFIT_CHARACTERS))}]")
 
 
 class Findings:
-    """The problems and warnings of some rows of a batch whose columns hold `fields`."""
+    """The problems and warnings of some rows of a batch whose columns hold `fields`.
 
-    def __init__(self, fields: Sequence[Field | None], columns: Mapping[str, Column]) -> None:
+    `reference`: see `Batch`. `masked`: a mask that our own export wrote over a value is no value.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field | None],
+        columns: Mapping[str, Column],
+        required: Required,
+        reference: Sequence[str] = (),
+        *,
+        masked: bool = False,
+    ) -> None:
+        self._masked = masked
         self._fields = fields
         self._columns = columns
+        self._required = required
+        self._places = {field.name: index for index, field in reversed(list(enumerate(fields))) if field is not None}
+        self._reference = [self._places[name] for name in reference if name in self._places]
         self._secret = any(field is not None and field.kind is Kind.SECRET for field in fields)
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
@@ -33,21 +50,37 @@ class Findings:
         extra = len(values) > width and values[width] != ""
         # A delimiter or quote inside a password moves pieces of it into other columns: then no value is shown.
         hidden = self._secret and (extra or bool(cells.flaw))
-        problems = []
-        for index, (field, value) in enumerate(zip(self._fields, values, strict=False)):
-            if field is not None and not (cells.flaw and index == len(values) - 1):
-                shown = "" if hidden or field.kind is Kind.SECRET else value[:KEPT]
-                column = self._columns[field.name]
-                if code := _problem(field, value, column):
-                    problems.append(_of_value(number, field, code, shown))
-                elif code := column.warning(value):
-                    self.warnings.append(Problem(number, field.name, code, shown))
+        problems, warnings = self._values(number, cells, hidden)
+        if not cells.flaw and (missing := self._required.missing(values)):
+            problems += [Problem(number, name, "missing_value") for name in missing]
+            problems.sort(key=lambda problem: self._places.get(problem.field, width))
         if extra and cells.flaw is not Flaw.BAD_QUOTES:
             problems.append(Problem(number, "", "too_many_columns", "" if hidden else values[width][:KEPT]))
         if cells.flaw:
             problems += self._flaw(number, cells, hidden, bool(problems))
-        self.problems += problems
+        ref = "" if hidden else self._ref(cells)
+        self.problems += [replace(problem, ref=ref) for problem in problems] if ref else problems
+        self.warnings += [replace(warning, ref=ref) for warning in warnings] if ref else warnings
         return bool(problems)
+
+    def _values(self, number: int, cells: Cells, hidden: bool) -> tuple[list[Problem], list[Problem]]:
+        problems, warnings = [], []
+        for index, (field, value) in enumerate(zip(self._fields, cells.values, strict=False)):
+            if field is not None and not (cells.flaw and index == len(cells.values) - 1):
+                shown = "" if hidden or field.kind is Kind.SECRET else value[:KEPT]
+                column = self._columns[field.name]
+                if self._masked and value == MASK and field.kind is not Kind.SECRET:
+                    problems.append(Problem(number, field.name, "missing_value"))
+                elif code := _problem(field, value, column):
+                    problems.append(_of_value(number, field, code, shown))
+                elif code := column.warning(value):
+                    warnings.append(Problem(number, field.name, code, shown))
+        return problems, warnings
+
+    def _ref(self, cells: Cells) -> str:
+        """What the sender calls the row."""
+        whole = cells.values[:-1] if cells.flaw else cells.values
+        return next((whole[index][:KEPT] for index in self._reference if index < len(whole) and whole[index]), "")
 
     def _flaw(self, number: int, cells: Cells, hidden: bool, explained: bool) -> list[Problem]:
         last, value = len(cells.values) - 1, cells.values[-1]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import date, time
+from json.encoder import encode_basestring
 
+from importing.cutting import BLANKS
 from importing.fields import Field, Kind
 
 Judge = Callable[[str], object]
@@ -30,6 +32,12 @@ def judge_of(field: Field) -> Judge | None:
             return Choices(field.choices).pick
         case Kind.LIST:
             return Choices(field.choices).several
+        case Kind.ISO_DATE:
+            return stored_iso_date
+        case Kind.COUNTRY:
+            return country
+        case Kind.TYPED:
+            return typed
         case _:
             return None
 
@@ -53,6 +61,9 @@ PLAUSIBLE = {
 }
 
 _TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]")
+_ISO_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)((?:\.[0-9]+)?)((?:[eE][+-]?[0-9]+)?)")
+EXACT_DIGITS = 15  # of a number that comes back as it was, whoever reads it
 _NO_DATE = "0000-00-00"  # what MySQL and the vendor's own replies write where there is none
 _NO_TIME = "00:00:00"
 
@@ -74,6 +85,67 @@ def stored_date_time(text: str) -> str:
     if not _real(day) or (blank and not _TIME.fullmatch(time)):
         raise Wrong("bad_date_time")
     return text
+
+
+def stored_iso_date(text: str) -> str:
+    """The date YYYY-MM-DD of an ISO 8601 date, or date and time with or without an offset; "" for none. Raises Wrong.
+
+    >>> stored_iso_date("2020-02-29T23:59:59.5+02:00")
+    '2020-02-29'
+    """
+    if not text:
+        return ""
+    day, moment = text[:10], text[11:]
+    if not _real(day) or (len(text) > 10 and (text[10] not in "Tt " or not _real_time(moment))):
+        raise Wrong("bad_date")
+    return day
+
+
+def country(text: str) -> str:
+    """An ISO 3166-1 alpha-2 code in upper case; "" for none. Raises Wrong."""
+    if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
+        raise Wrong("bad_country")
+    return text.upper()
+
+
+def typed(text: str) -> str:
+    """What a free attribute is, as JSON: a list where the text has commas, "null" for none.
+
+    >>> typed("TRUE"), typed("007"), typed("a, 1.50")
+    ('true', '"007"', '["a",1.5]')
+    """
+    if "," not in text:
+        return _literal(text)
+    items = [item for part in text.split(",") if (item := _literal(part.strip(BLANKS))) != "null"]
+    return f"[{','.join(items)}]" if items else "null"
+
+
+def _literal(text: str) -> str:
+    lower = text.lower()
+    if lower in ("", "null"):
+        return "null"
+    if lower in ("true", "false"):
+        return lower
+    number = _NUMBER.fullmatch(text)
+    # Longer ones are ids and phone numbers, and no two programs agree on what is left of them as numbers.
+    if number is None or len((number[1] + number[2]).replace(".", "").lstrip("0")) > EXACT_DIGITS:
+        return encode_basestring(text)
+    if not number[2] and not number[3]:
+        return "0" if text == "-0" else text
+    value = float(text)
+    if value and not 10**-EXACT_DIGITS <= abs(value) < 10**EXACT_DIGITS:
+        return encode_basestring(text)
+    return repr(value or 0.0)
+
+
+def _real_time(text: str) -> bool:
+    if not _ISO_TIME.fullmatch(text):
+        return False
+    try:
+        time.fromisoformat(text.upper())
+    except ValueError:
+        return False
+    return True
 
 
 def _real(text: str) -> bool:

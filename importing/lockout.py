@@ -51,15 +51,19 @@ class Lockout:
 
     def locked(self, user: str, address: str, now: int) -> bool:
         """Whether the user at that address, or the address as a whole, has to wait."""
-        query = "SELECT count(*) FROM failure WHERE who IN (?, ?) AND locked_until > ?"
+        return self.wait(user, address, now) > 0
+
+    def wait(self, user: str, address: str, now: int) -> int:
+        """How long they have to, in milliseconds."""
+        query = "SELECT max(locked_until) FROM failure WHERE who IN (?, ?) AND locked_until > ?"
         try:
             with self._open() as connection:
                 found = connection.execute(query, (_pair(user, address), _address(address), now)).fetchone()
-                return bool(found[0])
+                return int(found[0]) - now if found[0] is not None else 0
         except sqlite3.Error as error:
             # Better to serve without a lockout than not to serve.
             _log.warning("the lockout file cannot be read: %s", error)
-            return False
+            return 0
 
     def failed(self, user: str, address: str, now: int) -> None:
         """Count a failure of the pair and of the address."""

@@ -10,19 +10,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from importing import fold, numbers, resolve
-from importing.batch import Batch, Counts, Made, Mode
+from importing.batch import Batch, Counts, Cursor, Made, Mode
 from importing.faults import Fault, Problem
+from importing.naming import told
 from importing.secrets import Digests
 from importing.spool import Spool
 from importing.validate import Checked, check
-from storage import folding, fresh, listing, reconcile, staging
+from storage import creating, folding, fresh, listing, reconcile, staging, uniques
 from storage.modes import Shape
 from storage.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """The good rows of a batch in the workspace's tables, and what is wrong with the others."""
+    """The good rows of a batch in the workspace's tables, and what is wrong with the others.
+
+    `cursor` is where reading goes on, `ended` says that nothing is left.
+    """
 
     shape: Shape
     rows: int
@@ -31,6 +35,8 @@ class Staged:
     without_card: int
     problems: Spool[Problem]
     warnings: Spool[Problem]
+    cursor: Cursor
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +48,40 @@ class Plan:
     problems: Spool[Problem]
 
 
-def stage(work: Workspace, batch: Batch, digests: Digests) -> Staged:
-    """Check the rows and stage the good ones. Holds no lock. Raises Fault("no_data")."""
+def stage(work: Workspace, batch: Batch, digests: Digests, start: Cursor = Cursor(), rows: int | None = None) -> Staged:
+    """Check the rows and stage the good ones. Holds no lock. Raises Fault("no_data") where there is none from `start` on.
+
+    A portion of them: those from `start` on, ending with the block in which so many `rows` are reached.
+    """
     problems: Spool[Problem] = Spool()
     warnings: Spool[Problem] = Spool()
-    checked: Checked = check(batch, digests, problems, warnings)
+    checked: Checked = check(batch, digests, problems, warnings, start, rows)
     staging.fill(work, checked.columns, checked.chunks())
     if not checked.rows:
         raise Fault("no_data")
-    uniques = tuple(
-        number
-        for (number,) in work.rows(
-            "SELECT number FROM custom_field WHERE account_id = :account AND is_unique ORDER BY number",
-            account=batch.account,
-        )
-    )
-    given = {header.field.name for header in batch.headers if header.field is not None}
+    account_uniques = uniques.numbers(work, batch.account)
+    fields = [header.field for header in batch.headers if header.field is not None]
+    given = uniques.given(account_uniques, ((field.into.value, field.target, field.unique) for field in fields))
     shape = Shape(
         frozenset(checked.columns),
-        batch.mode.value,
+        # Who only creates leaves matched customers alone, too.
+        Mode.IGNORE.value if batch.mode is Mode.CREATE else batch.mode.value,
         checked.partial,
-        tuple(number for number in uniques if f"custom_field_{number}" in given),
-        uniques,
+        given,
+        tuple(sorted({*account_uniques, *given})),
         batch.card_digits is not None,
     )
-    return Staged(shape, checked.rows, checked.failed, checked.without_code, checked.without_card, problems, warnings)
+    return Staged(
+        shape,
+        checked.rows,
+        checked.failed,
+        checked.without_code,
+        checked.without_card,
+        problems,
+        warnings,
+        checked.cursor,
+        checked.ended,
+    )
 
 
 def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool = False) -> Plan:
@@ -83,9 +98,16 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
         reconcile.settle(work, settled.hits.chunks(), settled.follows.chunks(), settled.bad_rows)
         reconcile.compare_careful(work, shape, account)
         fresh.note_rows(work, settled.cards)
+    existing: Spool[Problem] = Spool()
+    if batch.mode is Mode.CREATE:
+        existing = Spool(
+            resolve.exists(row, code, card, bool(by_code))
+            for row, code, card, by_code in creating.matched(work, account)
+        )
+        creating.drop_matched(work)
     matched = reconcile.matched_rows(work)
     made = reconcile.make(work, settled.made)
-    if batch.mode is Mode.IGNORE:
+    if batch.mode in (Mode.IGNORE, Mode.CREATE):
         reconcile.forget_targets(work)
         unchanged = 0
     else:
@@ -104,7 +126,7 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
             failed=staged.rows - made - matched,
         ),
         made,
-        _merged(staged.problems, settled.problems),
+        _merged(staged.problems, told(batch, _merged(existing, settled.problems))),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importing.batch import Mode
 from importing.faults import Problem
 from importing.spool import Spool
+from storage import uniques
 from storage.reconcile import Claim, Follow, Owner
 
 Key = tuple[str | int, str]
@@ -53,6 +54,12 @@ def settle(claims: Iterable[Claim], owners: Iterable[Owner], mode: Mode, makes_c
     return world.finished()
 
 
+def exists(row: int, code: str | None, card_number: str | None, by_code: bool) -> Problem:
+    """The problem of a row that matches, in a batch that only creates."""
+    field, value = ("code", code) if by_code else ("card_number", card_number)
+    return Problem(row, field, "exists", value or "", ref=code or "")
+
+
 class _World:
     def __init__(self, owners: Iterable[Owner], mode: Mode, makes_cards: bool) -> None:
         self.makes_cards = makes_cards
@@ -75,15 +82,18 @@ class _World:
         by_code = self.by_key.get(("code", claim.code)) if claim.code is not None else None
         by_card = self.by_key.get(("card_number", claim.card_number)) if claim.card_number is not None else None
         if by_code is not None and by_card is not None and by_code is not by_card:
-            return self.refuse(claim.row, [Problem(claim.row, "card_number", "key_conflict", claim.card_number or "")])
+            problem = Problem(claim.row, "card_number", "key_conflict", claim.card_number or "", ref=claim.code or "")
+            return self.refuse(claim.row, [problem])
         holder = by_code or by_card
         problems = [
-            Problem(claim.row, "customer_username", "username_in_use", claim.username)
+            Problem(claim.row, "customer_username", "username_in_use", claim.username, ref=claim.code or "")
             if kind == "username"
-            else Problem(claim.row, f"custom_field_{kind}", "value_in_use", value)
+            else Problem(claim.row, uniques.key(int(kind)), "value_in_use", value, ref=claim.code or "")
             for kind, value in claim.unique.items()
             if value and self.by_key.get((kind, value), holder) is not holder
         ]
+        if self.mode is Mode.CREATE and holder is not None:
+            problems.insert(0, exists(claim.row, claim.code, claim.card_number, by_code is not None))
         if problems:
             return self.refuse(claim.row, problems)
         if holder is None:
@@ -117,7 +127,7 @@ class _World:
                 self.give(holder, key, given)
         if self.mode is Mode.REPLACE:
             for kind in [kind for kind in holder.keys if kind not in ("code", "card_number")]:
-                if kind not in claim.unique:
+                if kind not in claim.unique and kind != uniques.UMA_ADDRESS:  # attributes are merged in every mode
                     self.give(holder, kind, "")
         for kind, value in claim.unique.items():
             if holder.keys.get(kind, "") != value:

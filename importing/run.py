@@ -6,24 +6,26 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
+from dataclasses import dataclass
+from itertools import islice, starmap
 
 import sqlalchemy.exc
 
-from importing.batch import Batch, Counts, Made, Mode, OnError, Outcome
+from importing import failed, wording
+from importing.batch import Batch, Counts, Cursor, Made, Mode, OnError, Outcome
 from importing.core import Core
 from importing.faults import Fault, Problem
 from importing.plan import Plan, Staged, made_rows, make_plan, stage
+from importing.queue import put_deliveries
 from importing.spool import Spool
-from storage import apply, batches, fresh
+from storage import apply, batches, fresh, jobs, webhooks
 from storage.engine import Busy, now
 from storage.workspace import KeyTaken, Workspace
 
 LISTED = 10
-# How much of an offending value is kept, in characters.
-SHOWN = 255
+COUNTED = ("new", "updated", "unchanged", "ignored", "failed")
 # What a sender that is told to wait should wait, in seconds.
 RETRY_AFTER = 5
 
@@ -45,10 +47,8 @@ def run(core: Core, batch: Batch) -> Outcome:
 
     Raises Fault: no_data, bad_rows, no_good_rows, cards_exhausted, request_id_reused, busy.
     """
-    arrived = now()
     started = time.perf_counter()
-    with opened(core) as work, work.alone(_place(batch)) as waited:
-        stored = _stored(work, batch, arrived if waited else None)
+    with opened(core) as work, first_of_its_kind(work, batch) as stored:
         if stored is not None:
             return _replay(work, batch, stored)
         staged = stage(work, batch, core.digests)
@@ -56,26 +56,56 @@ def run(core: Core, batch: Batch) -> Outcome:
             # Refused whatever the store says, which is only asked for what else is wrong: no lock for that.
             _refuse(batch, staged, make_plan(work, batch, staged))
         with work.writing(batch.account, core.write_wait):
-            if batch.mode is not Mode.IGNORE:
-                # Looking for keys that new customers share costs a tenth of an import, and few batches have any: the
-                # first plan trusts, and the unique keys refuse it where it is wrong. (Ignored rows write no keys.)
-                with suppress(KeyTaken, Fault), work.savepoint():
-                    return _apply(work, batch, staged, _trusting_plan(work, batch, staged), started)
-            plan = make_plan(work, batch, staged)
-            _refuse(batch, staged, plan)
-            return _apply(work, batch, staged, plan, started)
+            batch_id = new_id()
+            written = write(work, batch, staged, batch_id, lambda plan: _refuse(batch, staged, plan))
+            seconds = time.perf_counter() - started
+            outcome = _outcome(batch_id, batch, staged, written.plan, written.made, seconds)
+            _remember(work, batch, staged, outcome, written)
+            deliveries = webhooks.note(work, batch.account, batch_id, webhooks.Event.IMPORTED, written.moment)
+        put_deliveries(core.queue, deliveries)
+        return outcome
 
 
 def preview(core: Core, batch: Batch) -> Outcome:
     """What `run` would do now, to the row; nothing is written. Raises what `run` would raise, busy apart."""
     started = time.perf_counter()
     with opened(core) as work:
-        _stored(work, batch, None)
+        _stored_before(work, batch, None)
         staged = stage(work, batch, core.digests)
         plan = make_plan(work, batch, staged)
         _refuse(batch, staged, plan)
         made = Spool(made_rows(work, batch, staged, None))
         return _outcome("", batch, staged, plan, made, time.perf_counter() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A plan that was applied: what was made, as which change, and when (milliseconds since the epoch)."""
+
+    plan: Plan
+    made: Spool[Made]
+    change: int
+    moment: int
+
+
+def write(work: Workspace, batch: Batch, staged: Staged, batch_id: str, judge: Callable[[Plan], None]) -> Written:
+    """Plan the staged rows and apply the plan as a change of the batch, in the write transaction that is under way.
+
+    `judge` may refuse the plan by raising a Fault. Raises Fault("cards_exhausted").
+    """
+    if batch.mode in (Mode.REPLACE, Mode.UPDATE):
+        # Looking for keys that new customers share costs a tenth of an import, and few batches have any: the first
+        # plan trusts, and the unique keys refuse it where it is wrong. (Ignored rows write no keys.)
+        with suppress(KeyTaken, Fault), work.savepoint():
+            return _apply(work, batch, staged, _trusting_plan(work, batch, staged), batch_id)
+    plan = make_plan(work, batch, staged)
+    judge(plan)
+    return _apply(work, batch, staged, plan, batch_id)
+
+
+def new_id() -> str:
+    """The id of a new batch: random, and unique everywhere."""
+    return secrets.token_hex(10)
 
 
 def _trusting_plan(work: Workspace, batch: Batch, staged: Staged) -> Plan:
@@ -85,7 +115,8 @@ def _trusting_plan(work: Workspace, batch: Batch, staged: Staged) -> Plan:
     return plan
 
 
-def _place(batch: Batch) -> int:
+def place(batch: Batch) -> int:
+    """What equal requests share (see Workspace.alone)."""
     # Who sends the same key, or without one the same request, shares a place; everybody else has one of his own.
     if batch.request_key is not None:
         name = json.dumps([batch.account, batch.request_key])
@@ -96,8 +127,22 @@ def _place(batch: Batch) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2
 
 
-def _stored(work: Workspace, batch: Batch, arrived: int | None) -> str | None:
-    """The batch that this request made before: under its key, or without one while this request waited for its twin."""
+@contextmanager
+def first_of_its_kind(work: Workspace, batch: Batch) -> Iterator[str | None]:
+    """Hold the place of the request, so that its twins wait. Yields the batch that it made before, if it did.
+
+    Under a key that is the key's batch; without one, the batch of a twin that was still running when this one came.
+    Raises Fault("request_id_reused").
+    """
+    # Batches have growing numbers: what is newer than the newest one that was there has been written since.
+    newest = None if batch.request_key is not None else batches.last_change(work, batch.account)
+    with work.alone(place(batch)):
+        if newest is not None:
+            work.look_again()
+        yield _stored_before(work, batch, newest)
+
+
+def _stored_before(work: Workspace, batch: Batch, newest: int | None) -> str | None:
     if batch.request_key is not None:
         found = batches.stored_reply(work, batch.account, batch.request_key)
         if found is None:
@@ -105,9 +150,9 @@ def _stored(work: Workspace, batch: Batch, arrived: int | None) -> str | None:
         if found[0] != batch.request_digest:
             raise Fault("request_id_reused", value=batch.request_key)
         return found[1]
-    if arrived is None or not batch.request_digest:
+    if newest is None or not batch.request_digest:
         return None
-    return batches.same_request(work, batch.account, batch.user, batch.request_digest, arrived)
+    return batches.same_request(work, batch.account, batch.user, batch.request_digest, newest)
 
 
 def _refuse(batch: Batch, staged: Staged, plan: Plan) -> None:
@@ -129,19 +174,16 @@ def listed(problems: Spool[Problem]) -> str:
     return text if len(problems) <= LISTED else f"{text} (and {len(problems) - LISTED} more)"
 
 
-def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, started: float) -> Outcome:
+def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: str) -> Written:
     account = batch.account
     moment = now()
     change = apply.next_change(work, account)
     stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made))
     fresh.hand_out(work)
-    apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns))
-    batch_id = secrets.token_hex(10)
-    apply.record_change(work, stamp, batch_id, plan.made)
-    made = Spool(made_rows(work, batch, staged, stamp.base))
-    outcome = _outcome(batch_id, batch, staged, plan, made, time.perf_counter() - started)
-    _remember(work, batch, staged, outcome, change, moment)
-    return outcome
+    with work.pipelined():
+        apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns))
+        apply.record_change(work, stamp, batch_id, plan.made)
+    return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment)
 
 
 def _outcome(batch_id: str, batch: Batch, staged: Staged, plan: Plan, made: Iterable[Made], seconds: float) -> Outcome:
@@ -149,51 +191,59 @@ def _outcome(batch_id: str, batch: Batch, staged: Staged, plan: Plan, made: Iter
     return Outcome(batch_id, plan.counts, made, plan.problems, staged.warnings, batch.charset, round(seconds, 3))
 
 
-def _remember(work: Workspace, batch: Batch, staged: Staged, outcome: Outcome, change: int, moment: int) -> None:
+def _remember(work: Workspace, batch: Batch, staged: Staged, outcome: Outcome, written: Written) -> None:
     counts = outcome.counts
-    batches.insert(
-        work,
-        {
-            "account_id": batch.account,
-            "id": outcome.batch_id,
-            "number": change,
-            "kind": "import",
-            "status": "imported",
-            "face": batch.face,
-            "user_id": batch.user,
-            "mode": batch.mode.value,
-            "on_error": batch.on_error.value,
-            "campaigns": json.dumps([campaign.id for campaign in batch.campaigns]),
-            "columns": json.dumps([header.field.name for header in batch.headers if header.field is not None]),
-            "keep_undo": batch.keep_undo,
-            "root": outcome.batch_id,
-            "charset": outcome.charset,
-            "rows": staged.rows,
-            "new": counts.new,
-            "updated": counts.updated,
-            "unchanged": counts.unchanged,
-            "ignored": counts.ignored,
-            "failed": counts.failed,
-            "seconds": round(outcome.seconds * 1000),
-            "request_digest": batch.request_digest or None,
-            "created_at": moment,
-        },
-    )
-    lists: tuple[tuple[str, Iterable[tuple[int, str, str, str, str]]], ...] = (
-        (batches.PROBLEM, (_problem_row(problem) for problem in outcome.problems)),
-        (batches.WARNING, (_problem_row(problem) for problem in outcome.warnings)),
-        (batches.MADE, ((made.row, "", made.code, made.card_number, "") for made in outcome.made)),
+    values = {
+        **described(batch, outcome.batch_id, written.change, written.moment),
+        "status": "imported",
+        "rows": staged.rows,
+        **{name: getattr(counts, name) for name in COUNTED},
+        "seconds": round(outcome.seconds * 1000),
+    }
+    batches.insert(work, values)
+    remember_rows(work, batch, outcome)
+    if batch.request_key is not None:
+        key, digest = batch.request_key, batch.request_digest
+        batches.store_reply(work, batch.account, key, digest, outcome.batch_id, written.moment)
+
+
+def described(batch: Batch, batch_id: str, number: int, moment: int) -> dict[str, object]:
+    """What is known of a batch before it is imported, as columns of the table. `number` puts it into the history."""
+    columns = [header.field.name for header in batch.headers if header.field is not None]
+    return {
+        "account_id": batch.account,
+        "id": batch_id,
+        "number": number,
+        "kind": "import",
+        "face": batch.face,
+        "user_id": batch.user,
+        "mode": batch.mode.value,
+        "on_error": batch.on_error.value,
+        "campaigns": json.dumps([campaign.id for campaign in batch.campaigns]),
+        "columns": json.dumps(columns),
+        "header": json.dumps(batch.names or columns),
+        "keep_undo": batch.keep_undo,
+        "root": batch_id,
+        "charset": batch.charset,
+        "request_digest": batch.request_digest or None,
+        "created_at": moment,
+    }
+
+
+def remember_rows(work: Workspace, batch: Batch, outcome: Outcome, start: Cursor = Cursor()) -> None:
+    """Write down what is known of single rows, behind what is known of the batch already. `start` is where they began."""
+    lists: tuple[tuple[str, Iterable[tuple[int, str, str, str, str, str]]], ...] = (
+        (batches.PROBLEM, map(wording.written, outcome.problems)),
+        (batches.WARNING, map(wording.written, outcome.warnings)),
+        (batches.MADE, ((made.row, "", made.code, made.card_number, "", "") for made in outcome.made)),
     )
     for kind, rows in lists:
-        batches.insert_problems(work, batch.account, outcome.batch_id, kind, rows)
-    if batch.request_key is not None:
-        batches.store_reply(work, batch.account, batch.request_key, batch.request_digest, outcome.batch_id, moment)
-
-
-def _problem_row(problem: Problem) -> tuple[int, str, str, str, str]:
-    # PostgreSQL's text cannot hold NUL; the symbol for it can be shown as well.
-    value = problem.value[:SHOWN].replace("\0", "\u2400")
-    return problem.row, problem.field, problem.code, value, str(problem.limit or "")
+        batches.insert_problems(work, batch.account, outcome.batch_id, kind, rows, again=start.rows > 0)
+    rows_failed = sorted({problem.row for problem in outcome.problems})
+    if rows_failed:
+        found = failed.cells(batch, rows_failed, start)
+        texts = ((row, json.dumps(cells, ensure_ascii=False)) for row, cells in found)
+        jobs.add_failed(work, batch.account, outcome.batch_id, texts)
 
 
 def _replay(work: Workspace, batch: Batch, batch_id: str) -> Outcome:
@@ -201,14 +251,13 @@ def _replay(work: Workspace, batch: Batch, batch_id: str) -> Outcome:
     assert stored is not None
 
     def problems(kind: str) -> Spool[Problem]:
-        rows = batches.load_problems(work, batch.account, batch_id, kind)
-        return Spool(Problem(row, field, code, value, int(limit or 0)) for row, field, code, value, limit in rows)
+        return Spool(starmap(wording.read, batches.load_problems(work, batch.account, batch_id, kind)))
 
     made = batches.load_problems(work, batch.account, batch_id, batches.MADE)
     return Outcome(
         batch_id,
-        Counts(*(stored[name] for name in ("new", "updated", "unchanged", "ignored", "failed"))),
-        Spool(Made(row, code, card) for row, _, code, card, _ in made),
+        Counts(*(stored[name] for name in COUNTED)),
+        Spool(Made(row, code, card) for row, _, code, card, _, _ in made),
         problems(batches.PROBLEM),
         problems(batches.WARNING),
         stored["charset"],

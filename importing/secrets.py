@@ -29,6 +29,7 @@ class Digests:
     """All digests of one installation, keyed by its secret."""
 
     def __init__(self, secret: bytes) -> None:
+        self._secret = secret
         self._api = hmac.digest(secret, b"tillgate api key", "sha256")
         self._customer = hmac.digest(secret, b"tillgate customer secret", "sha256")
 
@@ -39,6 +40,10 @@ class Digests:
     def same_key(self, key: str, digest: str) -> bool:
         """Whether the digest is the key's, compared in constant time."""
         return hmac.compare_digest(self.api_key(key).encode(), digest.encode())
+
+    def key(self, purpose: str) -> bytes:
+        """A key of 32 bytes for one purpose, which tells nothing of the secret or of other keys."""
+        return hmac.digest(self._secret, f"tillgate {purpose}".encode(), "sha256")
 
     def customer_secret(self, value: str) -> str:
         """The salted, keyed digest of a customer's password or PIN: `$tg1$<salt>$<mac>`.

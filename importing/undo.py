@@ -5,20 +5,22 @@ Source: docs/protocol.md, Undo.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from operator import itemgetter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from importing.batch import Conflict, Undone
 from importing.core import Core
 from importing.faults import Fault
+from importing.queue import put_deliveries
 from importing.run import opened
 from importing.spool import Spool
-from storage import apply, batches, history, revert
+from storage import apply, batches, fates, history, rekeying, revert, uniques, webhooks
 from storage.engine import now
+from storage.history import Span
 from storage.models import DOCUMENTS, PROFILE
 from storage.workspace import Workspace
 
@@ -30,26 +32,49 @@ SECRETS = {"customer_password": ("password_digest", "password_version"), "custom
 def undo(core: Core, account: int, batch_id: str, user: str, face: str) -> Undone:
     """Take a batch back, or an undo. One transaction; itself an entry of the history that can be undone.
 
-    Raises Fault: unknown_batch, already_undone, undo_unavailable, undo_expired, busy.
+    Raises Fault: unknown_batch, batch_running, already_undone, undo_unavailable, undo_expired, busy.
     """
     started = time.perf_counter()
     with opened(core) as work, work.writing(account, core.write_wait):
+        batches.hold_root(work, account, batch_id)
         batch = _available(core, work, account, batch_id)
-        undone = _take_back(work, account, batch, secrets.token_hex(10))
+        undone = _take_back(work, _undoing(work, account, batch), secrets.token_hex(10))
         _remember(work, account, batch, undone, user, face, round((time.perf_counter() - started) * 1000))
-        return undone
+        deliveries = webhooks.note(work, account, undone.batch_id, webhooks.Event.UNDONE, now())
+    put_deliveries(core.queue, deliveries)
+    return undone
 
 
 def preview(core: Core, account: int, batch_id: str) -> Undone:
-    """What `undo` would do now; nothing is written. Raises what `undo` would raise, busy apart."""
+    """What `undo` would do now; nothing is written. Raises what `undo` would raise.
+
+    Where the batch was written in several changes, and two of them touched the same customer, it is taken back and the
+    transaction rolled back: that takes the turn to write. Other previews do not, and are never busy.
+    """
     with opened(core) as work:
-        batch = _available(core, work, account, batch_id)
-        return _take_back(work, account, batch, "")
+        undoing = _undoing(work, account, _available(core, work, account, batch_id))
+        undone = _at_once(work, undoing, "")
+        if undone is not None:
+            return undone
+    try:
+        with opened(core) as work, work.writing(account, core.write_wait):
+            undoing = _undoing(work, account, _available(core, work, account, batch_id))
+            raise _Foreseen(_take_back(work, undoing, "", tried=True))
+    except _Foreseen as foreseen:
+        return foreseen.undone
+
+
+class _Foreseen(Exception):
+    """Rolls back what a preview had to do to know it."""
+
+    def __init__(self, undone: Undone) -> None:
+        self.undone = undone
+        super().__init__()
 
 
 def state(core: Core, account: int, batch_id: str) -> str:
     """Whether a batch can be undone: available, undone, expired or none."""
-    with opened(core) as work:
+    with core.database.looking() as work:
         try:
             _available(core, work, account, batch_id)
         except Fault as fault:
@@ -65,67 +90,142 @@ def _available(core: Core, work: Workspace, account: int, batch_id: str) -> Mapp
         raise Fault("undo_unavailable", value=batch_id)
     if batch["status"] == "undone":
         raise Fault("already_undone", value=batch_id)
+    root = batches.load(work, account, batch["root"])
+    assert root is not None
+    if root["status"] in ("queued", "running"):
+        raise Fault("batch_running", value=root["id"])
+    brought_back = batch["undoes"] is not None and root["status"] != "undone"
+    if brought_back and batches.grown_since(work, account, root["id"], batch["number"]):
+        # A job that was resumed since is more than what this undo brought back: it is the job that can be undone.
+        raise Fault("undo_unavailable", value=batch_id)
     old = now() - batch["created_at"] > core.undo_days * DAY
     if old and batches.newer(work, account, batch["number"]) >= core.undo_keep:
         raise Fault("undo_expired", value=batch_id)
     return batch
 
 
-def _take_back(work: Workspace, account: int, batch: Mapping[str, Any], undo_id: str) -> Undone:
+@dataclass(frozen=True, slots=True)
+class _Undoing:
+    """What is undone. `changes` newest first; `sign`: -1 to take uses of enrolments away, 1 to give them back."""
+
+    account: int
+    batch_id: str
+    root: str
+    changes: Sequence[int]
+    campaigns: Sequence[int]
+    sign: int
+    uniques: Sequence[int]
+
+    def span(self, newest: int, oldest: int) -> Span:
+        return Span(self.account, self.batch_id, self.root, oldest, newest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan that stands in the workspace. `conflicts` and the counts are those of its own changes."""
+
+    span: Span
+    rekeyed: bool
+    conflicts: int
+    counts: tuple[int, int, int]
+
+
+def _undoing(work: Workspace, account: int, batch: Mapping[str, Any]) -> _Undoing:
     root = batches.load(work, account, batch["root"])
     assert root is not None
-    sign = -1 if root["status"] == "imported" else 1
-    campaigns: list[int] = batches.numbers(root["campaigns"])
-    uniques = [
-        number
-        for (number,) in work.rows(
-            "SELECT number FROM custom_field WHERE account_id = :account AND is_unique ORDER BY number", account=account
-        )
-    ]
-    conflicts: Spool[Conflict] = Spool()
-    restored = removed = kept = 0
-    for change in history.changes(work, account, batch["id"]):
-        _plan(work, account, change, batch["root"], uniques, conflicts)
-        history.mark_moved(work, account, change.change, campaigns, sign)
-        counts = history.count(work)
-        restored, removed, kept = restored + counts[0], removed + counts[1], kept + counts[2]
-        if undo_id:
-            number = apply.next_change(work, account)
-            moment = now()
-            revert.take_back(work, account, change.change, number, moment, campaigns, sign)
-            revert.rewrite_uniques(work, account, number, uniques)
-            apply.record_change(work, apply.Stamp(account, number, moment, 0), undo_id, -1)
-    return Undone(undo_id, batch["id"], restored, removed, kept, conflicts)
+    return _Undoing(
+        account,
+        batch["id"],
+        batch["root"],
+        history.changes(work, account, batch["id"]),
+        batches.numbers(root["campaigns"]),
+        1 if root["status"] == "undone" else -1,
+        uniques.numbers(work, account),
+    )
 
 
-def _plan(
-    work: Workspace,
-    account: int,
-    change: history.Change,
-    root: str,
-    uniques: list[int],
-    conflicts: Spool[Conflict],
-) -> None:
-    history.gather(work, account, change, root, uniques)
-    found: list[tuple[int, Conflict]] = []
+def _take_back(work: Workspace, undoing: _Undoing, undo_id: str, *, tried: bool = False) -> Undone:
+    """Take all changes back, in the write transaction. `tried`: they are known to meet."""
+    undone = None if tried else _at_once(work, undoing, undo_id)
+    return undone or _one_by_one(work, undoing, undo_id)
 
-    def given_back() -> Iterator[tuple[int, Mapping[str, Any]]]:
-        for images in history.written_since(work, account, change.change):
-            image, standing = without(images)
-            found.extend((images.id, conflict) for conflict in standing)
-            yield images.id, image
 
-    history.restore(work, Spool(given_back()))
-    history.ask_keys(work, account, change.change, uniques)
-    for number, code, kind, current in history.blocked(work, account, change.change):
-        found.append((number, Conflict(code or "", FIELD_OF.get(kind, kind), current or "", current or "")))
-    history.mark_conflicts(work, {number for number, _ in found})
-    # A customer is named by the code that it has afterwards, so that it can be looked up.
-    codes = dict(history.codes_given_back(work)) if found else {}
-    for number, conflict in sorted(found, key=itemgetter(0)):
-        conflicts.append(replace(conflict, code=codes.get(number, conflict.code)))
-    for _number, code in history.kept(work, account, change.change):
-        conflicts.append(Conflict(code, "customer", "", ""))
+def _at_once(work: Workspace, undoing: _Undoing, undo_id: str) -> Undone | None:
+    """Take all changes back by set; without `undo_id` only tell. None where they have to be taken one after another."""
+    changes = undoing.changes
+    if not changes:
+        return Undone(undo_id, undoing.batch_id, 0, 0, 0, ())
+    span = undoing.span(changes[0], changes[-1])
+    if len(changes) > 1 and history.meet(work, span):
+        return None
+    planned = _plan(work, undoing, span, 0)
+    if len(changes) > 1 and planned.rekeyed and rekeying.rivals(work):
+        history.clear(work)
+        work.execute("DELETE FROM conflict")
+        return None
+    conflicts = _conflicts(work, undoing.account) if planned.conflicts else Spool[Conflict]()
+    if undo_id:
+        _apply(work, undoing, planned, undo_id)
+    return Undone(undo_id, undoing.batch_id, *planned.counts, conflicts)
+
+
+def _one_by_one(work: Workspace, undoing: _Undoing, undo_id: str) -> Undone:
+    """Take one change back after another, the newest first: each finds what the ones before it left."""
+    known = 0
+    for change in undoing.changes:
+        planned = _plan(work, undoing, undoing.span(change, change), known)
+        known += planned.conflicts
+        fates.add_fates(work)
+        _apply(work, undoing, planned, undo_id)
+        history.clear(work)
+    conflicts = _conflicts(work, undoing.account) if known else Spool[Conflict]()
+    return Undone(undo_id, undoing.batch_id, *fates.count_fates(work), conflicts)
+
+
+def _apply(work: Workspace, undoing: _Undoing, planned: _Planned, undo_id: str) -> None:
+    account, moment = undoing.account, now()
+    number = apply.next_change(work, account)
+    revert.take_back(work, planned.span, number, moment, undoing.campaigns, undoing.sign, rekeyed=planned.rekeyed)
+    revert.rewrite_uniques(work, account, number, undoing.uniques)
+    apply.record_change(work, apply.Stamp(account, number, moment, 0), undo_id, -1)
+
+
+def _plan(work: Workspace, undoing: _Undoing, span: Span, known: int) -> _Planned:
+    """Plan what becomes of the customers of some changes. `known` conflicts are noted of others already."""
+    account = undoing.account
+    gathered = history.gather(work, span, undoing.uniques)
+    found: Spool[fates.Row] = Spool()
+    if gathered.later:
+        history.restore(work, Spool(_given_back(work, account, found)))
+        history.mark_restored(work, account)
+    asked = gathered.later or gathered.keyed
+    rekeyed = bool(asked) and rekeying.ask_keys(work, account, undoing.uniques) > 0
+    if rekeyed:
+        for number, code, kind, current in rekeying.blocked(work, account):
+            found.append((number, FIELD_OF.get(kind, kind), code or "", current or "", current or ""))
+        rekeying.unmark_blocked(work, account)
+    conflicts = fates.add_conflicts(work, known, found)
+    if conflicts > known:
+        fates.mark_conflicts(work, known)
+    if gathered.unmoved or rekeyed:
+        history.mark_moved(work, account, undoing.campaigns, undoing.sign)
+    counts = history.count(work)
+    if counts[2]:
+        kept = Spool((number, "customer", code, "", "") for number, code in history.kept(work, account))
+        conflicts = fates.add_conflicts(work, conflicts, kept)
+    return _Planned(span, rekeyed, conflicts - known, counts)
+
+
+def _given_back(work: Workspace, account: int, found: Spool[fates.Row]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for images in history.written_since(work, account):
+        image, standing = without(images)
+        for conflict in standing:
+            found.append((images.id, conflict.field, conflict.code, conflict.written, conflict.current))
+        yield images.id, image
+
+
+def _conflicts(work: Workspace, account: int) -> Spool[Conflict]:
+    return Spool(Conflict(*row) for row in fates.conflicts(work, account))
 
 
 def without(images: history.Images) -> tuple[dict[str, Any], list[Conflict]]:
@@ -135,11 +235,11 @@ def without(images: history.Images) -> tuple[dict[str, Any], list[Conflict]]:
     conflicts: list[Conflict] = []
 
     def give_back(field: str, was: object, wrote: object, stands: object, *, shown: bool = True) -> bool:
-        if wrote == was:
+        if _same(wrote, was):
             return False
-        if stands == wrote:
+        if _same(stands, wrote):
             return True
-        written, now_there = (str(wrote or ""), str(stands or "")) if shown else ("", "")
+        written, now_there = (_text(wrote), _text(stands)) if shown else ("", "")
         conflicts.append(Conflict(current["code"] or "", field, written, now_there))
         return False
 
@@ -162,11 +262,21 @@ def without(images: history.Images) -> tuple[dict[str, Any], list[Conflict]]:
     return image, conflicts
 
 
+def _same(one: object, other: object) -> bool:
+    # Attributes may be 1 or true, which Python calls equal.
+    return one == other and (isinstance(one, str) or json.dumps(one) == json.dumps(other))
+
+
+def _text(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _remember(
     work: Workspace, account: int, batch: Mapping[str, Any], undone: Undone, user: str, face: str, took: int
 ) -> None:
-    root_status = "imported" if batch["undoes"] is not None and _undone(work, account, batch["root"]) else "undone"
-    batches.close_chain(work, account, batch["root"], root_status)
+    batches.close_chain(work, account, batch["root"])
     batches.insert(
         work,
         {
@@ -193,12 +303,7 @@ def _remember(
         undone.batch_id,
         batches.CONFLICT,
         (
-            (n, conflict.field, conflict.code, conflict.current[:255], conflict.written[:255])
+            (n, conflict.field, conflict.code, conflict.current[:255], conflict.written[:255], "")
             for n, conflict in enumerate(undone.conflicts, 1)
         ),
     )
-
-
-def _undone(work: Workspace, account: int, batch_id: str) -> bool:
-    batch = batches.load(work, account, batch_id)
-    return batch is not None and batch["status"] == "undone"

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from importing import jobs, signin, webhooks
 from importing.core import Core
 from storage import pruning
 from storage.engine import Busy, now
@@ -22,7 +23,7 @@ PAUSE = 300.0
 
 
 def tend(core: Core) -> int:
-    """One round over all accounts, a short transaction each. Returns how many before-images went."""
+    """One round over all accounts, a short transaction each, and the data of jobs. Returns how many before-images went."""
     moment = now()
     limits = (core.undo_keep, moment - core.undo_days * DAY, moment - REPLY_DAYS * DAY)
     with core.database.reading() as connection:
@@ -32,6 +33,10 @@ def tend(core: Core) -> int:
         # A busy account is tended in the next round.
         with suppress(Busy), core.database.writing(core.write_wait) as connection:
             gone += pruning.prune(connection, account, *limits)
+    with suppress(Busy):
+        jobs.tidy(core)
+        webhooks.tidy(core)
+        signin.drop_expired(core)
     return gone
 
 

@@ -8,26 +8,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from json.encoder import encode_basestring
 from operator import attrgetter, itemgetter
 from typing import cast
 
-from importing.batch import Batch
-from importing.columns import Secrets, columns
+from importing.batch import Batch, Cursor
+from importing.columns import Column, Secrets, columns
 from importing.cutting import Block, Group, groups
-from importing.decode import LONGEST, PIECE, blocks
+from importing.decode import BEGINNING, blocks
 from importing.faults import Problem
-from importing.fields import STANDARD, Field, Into, Kind
+from importing.fields import MASK, STANDARD, Field, Into, Kind
 from importing.findings import UNFIT, UNFIT_CHARACTERS, Findings
 from importing.guard import unguard
-from importing.layout import layout
+from importing.layout import layout, longest_row
+from importing.lines import PIECE
+from importing.required import Required
 from importing.spool import Spool
 
 __all__ = ["Checked", "check", "layout"]
 
-LONGEST_EVER = 16_000_000  # characters of a row, however many long columns it has
-
 _DOCUMENTS = (Into.CUSTOM, Into.ATTRIBUTE)
+_NULL, _BLANK = ("null",), (None, "")
+# Kinds whose values are stored in several columns.
+_SEVERAL: Mapping[Kind, tuple[str, ...]] = {
+    Kind.AMOUNT: ("amount", "item_id"),
+    Kind.FULL_NAME: ("first_name", "last_name"),
+    Kind.NAME_KEY: ("code", "first_name", "last_name"),
+}
 _ORDER = (
     *dict.fromkeys(["code", "card_number", *(field.target for field in STANDARD if field.into is Into.COLUMN)]),
     "username_key",
@@ -38,9 +46,19 @@ _ORDER = (
 )
 
 
-def check(batch: Batch, secrets: Secrets, problems: Spool[Problem], warnings: Spool[Problem]) -> Checked:
-    """The batch's rows, checked as they are read. What is wrong with them is added to `problems` and `warnings`."""
-    return Checked(batch, layout(batch), secrets, problems, warnings)
+def check(
+    batch: Batch,
+    secrets: Secrets,
+    problems: Spool[Problem],
+    warnings: Spool[Problem],
+    start: Cursor = BEGINNING,
+    rows: int | None = None,
+) -> Checked:
+    """The batch's rows, checked as they are read. What is wrong with them is added to `problems` and `warnings`.
+
+    A portion of them: those from `start` on, ending with the block in which so many `rows` are reached.
+    """
+    return Checked(batch, layout(batch), secrets, problems, warnings, start, rows)
 
 
 class Checked:
@@ -48,7 +66,8 @@ class Checked:
 
     None is "not given", "" is "given blank". `columns` are "row" and those staged columns that the batch has.
     `rows` that are not blank, `failed` of them bad; of the good ones `without_code` and `without_card`; `partial`:
-    some good row is too short to give every column but keys and auto_add.
+    some good row is too short to give every column but keys and auto_add. `cursor` is where reading goes on, and
+    `ended` says that there is nothing more to read.
     """
 
     def __init__(
@@ -58,8 +77,13 @@ class Checked:
         secrets: Secrets,
         problems: Spool[Problem],
         warnings: Spool[Problem],
+        start: Cursor = BEGINNING,
+        most_rows: int | None = None,
         piece: int = PIECE,
     ) -> None:
+        self.cursor = start
+        self.ended = False
+        self._most_rows = most_rows
         self._batch = batch
         self._fields = fields
         self._piece = piece
@@ -67,44 +91,64 @@ class Checked:
         self._warnings = warnings
         self._used = [(index, field) for index, field in enumerate(fields) if field is not None]
         used = [field for _, field in self._used]
-        self._checks = columns(used, batch.campaigns[0] if batch.campaigns else None, secrets)
-        self._longest = sum(2 * field.limit + len('"",') for field in used) + len(fields)
+        every = [*used, *(field for field, _ in batch.constants)]
+        campaign = batch.campaigns[0] if batch.campaigns else None
+        self._checks = columns(every, campaign, secrets, masked=batch.delimited.guarded)
+        self._constants = [(field, _constant(self._checks[field.name], text)) for field, text in batch.constants]
+        self._required = Required(batch.requirements, fields)
+        self._ranked = _ranked(self._used, batch.reference)
+        self._longest = longest_row(fields)
         self._shortest_limit = min((field.limit for field in used), default=0)
         self._complete = 1 + max((i for i, f in self._used if f.kind not in (Kind.KEY, Kind.AMOUNT)), default=-1)
-        staged = {name for field in used for name in _staged(field)}
+        staged = {name for field in every for name in staged_columns(field)}
         self.columns = ("row", *(name for name in _ORDER if name in staged))
         self.rows = self.failed = self.without_code = self.without_card = 0
         self.partial = False
 
     def chunks(self) -> Iterator[list[tuple[object, ...]]]:
         """The good rows. Reads the data once."""
-        for block in blocks(
-            self._batch.source,
-            self._batch.delimited,
-            most=len(self._fields),
-            longest=min(max(self._longest, LONGEST), LONGEST_EVER),
-            piece=self._piece,
-        ):
+        before, size = self.cursor.rows, self._batch.source.size
+        for block in self._blocks():
             good = self._checked(block)
             self.rows += len(block.lines)
             self.failed += len(block.lines) - len(good)
+            self.cursor = Cursor(block.end, before + self.rows, block.rereads)
             if good:
                 yield good
+            if self._most_rows is not None and self.rows >= self._most_rows:
+                break
+        else:
+            self.cursor = Cursor(size, before + self.rows, self.cursor.rereads)
+        self.ended = self.cursor.position >= size
+
+    def _blocks(self) -> Iterator[Block]:
+        return blocks(
+            self._batch.source,
+            self._batch.delimited,
+            self.cursor,
+            most=len(self._fields),
+            longest=self._longest,
+            piece=self._piece,
+        )
 
     def _checked(self, block: Block) -> list[tuple[object, ...]]:
-        findings = Findings(self._fields, self._checks)
+        guarded = self._batch.delimited.guarded
+        masked = guarded and MASK in block.text
+        findings = Findings(self._fields, self._checks, self._required, self._batch.reference, masked=masked)
         unfit = any(map(block.text.__contains__, UNFIT_CHARACTERS))
         long = block.longest > self._shortest_limit
         good: list[tuple[object, ...]] = []
-        guarded = self._batch.delimited.guarded and "'" in block.text
         for group in groups(block, self._batch.delimited.delimiter, len(self._fields)):
-            if guarded:
+            if guarded and "'" in block.text:
                 group = Group(group.numbers, [list(map(unguard, column)) for column in group.columns])
-            bad = {i for i in self._doubtful(group, unfit, long) if findings.judge(group.numbers[i], group.cells(i))}
+            doubtful = self._doubtful(group, unfit, long)
+            if masked:
+                doubtful.update(i for column in group.columns for i, value in enumerate(column) if value == MASK)
+            bad = {i for i in doubtful if findings.judge(group.numbers[i], group.cells(i))}
             clean = group.without(bad)
             if clean.numbers:
                 good.extend(self._stored(clean))
-                self._count(clean)
+                self.partial = self.partial or len(clean.columns) < self._complete
         for number, cells in block.flawed:
             findings.judge(number, cells)
         # Groups are by width; rows and what is wrong with them are wanted in row order (sorting sorted ones is cheap).
@@ -116,8 +160,8 @@ class Checked:
 
     def _doubtful(self, group: Group, unfit: bool, long: bool) -> set[int]:
         """Indices of the rows that need a closer look; at characters only where `unfit`, at lengths where `long`."""
-        doubtful: set[int] = set()
-        for field, values in self._given(group):
+        doubtful = self._required.lacking(group.columns, len(group.numbers))
+        for field, values in _given(self._used, group):
             doubtful.update(self._checks[field.name].doubtful(values))
             if long and max(map(len, values)) > field.limit:
                 doubtful.update(index for index, value in enumerate(values) if len(value) > field.limit)
@@ -128,43 +172,69 @@ class Checked:
         return doubtful
 
     def _stored(self, group: Group) -> Iterator[tuple[object, ...]]:
-        stored: dict[str, Iterable[object]] = {"row": group.numbers}
-        documents: dict[str, dict[str, Sequence[str]]] = defaultdict(dict)
-        for field, given in self._given(group):
-            values = self._checks[field.name].stored(given)
-            if field.into in _DOCUMENTS:
-                documents[field.into.value][field.target] = cast("Sequence[str]", values)
-            elif field.into is Into.LEDGER:
-                stored |= zip(("amount", "item_id"), zip(*values, strict=True), strict=True)
-            else:
-                stored[field.target] = values
-            if field.kind is Kind.USERNAME:
-                stored["username_key"] = map(str.casefold, given)
-        stored |= {name: _documents(members) for name, members in documents.items()}
-        not_given = [None] * len(group.numbers)
-        return zip(*(stored.get(name, not_given) for name in self.columns), strict=True)
-
-    def _given(self, group: Group) -> Iterator[tuple[Field, Sequence[str]]]:
-        return ((field, group.columns[index]) for index, field in self._used if index < len(group.columns))
-
-    def _count(self, good: Group) -> None:
-        blank = {field.name: given.count("") for field, given in self._given(good) if field.kind is Kind.KEY}
-        self.without_code += blank.get("code", len(good.numbers))
-        self.without_card += blank.get("card_number", len(good.numbers))
-        self.partial = self.partial or len(good.columns) < self._complete
+        rows = len(group.numbers)
+        stored: dict[str, Sequence[object]] = {}
+        documents: dict[str, dict[str, Sequence[object]]] = defaultdict(dict)
+        of_rows = ((field, self._checks[field.name].stored(given)) for field, given in _given(self._ranked, group))
+        for field, values in chain(of_rows, ((field, [value] * rows) for field, value in self._constants)):
+            into, blank = (documents[field.into.value], _NULL) if field.into in _DOCUMENTS else (stored, _BLANK)
+            for name, column in _by_target(field, values):
+                into[name] = _first_given(into[name], column, blank) if name in into else column
+        self.without_code += stored["code"].count(None) if "code" in stored else rows
+        self.without_card += stored["card_number"].count(None) if "card_number" in stored else rows
+        staged: dict[str, Iterable[object]] = {"row": group.numbers, **stored}
+        staged |= {name: _documents(members) for name, members in documents.items()}
+        not_given = [None] * rows
+        return zip(*(staged.get(name, not_given) for name in self.columns), strict=True)
 
 
-def _staged(field: Field) -> tuple[str, ...]:
+def _constant(column: Column, text: str) -> object:
+    """What is stored for a value that every row has."""
+    if code := column.problem(text):
+        raise ValueError(code)
+    column.doubtful([text])
+    return column.stored([text])[0]
+
+
+def _ranked(used: Sequence[tuple[int, Field]], reference: Sequence[str]) -> list[tuple[int, Field]]:
+    """The columns in the order in which those with the same target count: that of the reference, else their own."""
+    ranks = {name: rank for rank, name in enumerate(reference)}
+    named = [(index, field) for index, field in used if field.name in ranks]
+    by_rank = iter(sorted(named, key=lambda column: ranks[column[1].name]))
+    return [next(by_rank) if column[1].name in ranks else column for column in used]
+
+
+def _given(used: Iterable[tuple[int, Field]], group: Group) -> Iterator[tuple[Field, Sequence[str]]]:
+    return ((field, group.columns[index]) for index, field in used if index < len(group.columns))
+
+
+def staged_columns(field: Field) -> tuple[str, ...]:
     """The staged columns that a field gives."""
     if field.into in _DOCUMENTS:
         return (field.into.value,)
-    if field.into is Into.LEDGER:
-        return ("amount", "item_id")
+    if field.kind in _SEVERAL:
+        return _SEVERAL[field.kind]
     return ("customer_username", "username_key") if field.kind is Kind.USERNAME else (field.target,)
 
 
-def _documents(members: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """One JSON object a row, a blank value as null: what `json.dumps` makes of it, at an eighth of the time."""
+def _by_target(field: Field, values: Sequence[object]) -> Iterable[tuple[str, Sequence[object]]]:
+    """What is stored for the values of a field, by staged column, or by key of the document."""
+    texts = cast("Sequence[str]", values)
+    if field.into in _DOCUMENTS:
+        literals = texts if field.kind is Kind.TYPED else [encode_basestring(v) if v else "null" for v in texts]
+        return [(field.target, literals)]
+    if field.kind in _SEVERAL:
+        return zip(_SEVERAL[field.kind], zip(*cast("Sequence[Sequence[object]]", values), strict=True), strict=True)
+    if field.kind is Kind.USERNAME:
+        return [("customer_username", texts), ("username_key", list(map(str.casefold, texts)))]
+    return [(field.target, values)]
+
+
+def _first_given(first: Sequence[object], second: Sequence[object], blank: Sequence[object]) -> Sequence[object]:
+    return [other if value in blank else value for value, other in zip(first, second, strict=True)]
+
+
+def _documents(members: Mapping[str, Sequence[object]]) -> Iterator[str]:
+    """One JSON object a row, of JSON literals: what `json.dumps` makes of it, at an eighth of the time."""
     template = "{" + ",".join(encode_basestring(name).replace("%", "%%") + ":%s" for name in members) + "}"
-    encoded = ([encode_basestring(value) if value else "null" for value in values] for values in members.values())
-    return map(template.__mod__, zip(*encoded, strict=True))
+    return map(template.__mod__, zip(*members.values(), strict=True))

@@ -10,9 +10,9 @@ from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
 from importing.batch import Source
+from importing.charset import UTF_8, Charset, Evidence
 from importing.faults import Fault
 from legacy_api.budget import Loan
-from legacy_api.charset import UTF_8, Charset, Evidence
 from legacy_api.digest import is_known, request_digest
 
 Admit = Callable[[Mapping[str, str]], None]

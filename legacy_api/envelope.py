@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, pre_load
 from marshmallow import fields as read
 
+from importing import decode
 from importing.access import Access
 from importing.account import Account
 from importing.batch import Batch, Campaign, Delimited, Mode, OnError
 from importing.core import Core
 from importing.faults import Fault
+from importing.layout import laid_out
 from legacy_api.form import Form
 from legacy_api.headers import headers
 
@@ -36,6 +38,7 @@ MODES: Mapping[str, Mode] = {
 ON_ERROR: Mapping[str, OnError] = {"": OnError.REJECT, "reject": OnError.REJECT, "skip": OnError.SKIP}
 FEWEST_CARD_DIGITS, MOST_CARD_DIGITS = 4, 32
 LONGEST_REQUEST_ID = 255
+PAGE, LONGEST_PAGE = 20, 100
 
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -43,12 +46,16 @@ _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a call is given: who asks, the canonical form, and the `Idempotency-Key` header ("" without one)."""
+    """What a call is given: who asks, the canonical form, and the `Idempotency-Key` header ("" without one).
+
+    `request_id` is what the reply calls the request, in `X-Request-Id`.
+    """
 
     core: Core
     access: Access
     form: Form
     idempotency_key: str = ""
+    request_id: str = ""
 
     def says(self, name: str) -> bool:
         """Whether the yes-or-no parameter says yes."""
@@ -76,7 +83,7 @@ def batch(asked: Asked, account: Account) -> Batch:
     source = asked.form.data
     if source is None or source.size == 0:
         raise Fault("no_data")
-    return Batch(
+    batch = Batch(
         account=asked.access.account,
         user=asked.access.user_id,
         face="legacy",
@@ -92,17 +99,38 @@ def batch(asked: Asked, account: Account) -> Batch:
         request_digest=asked.form.digest,
         charset=asked.form.charset,
     )
+    # What gaps between the headers mean is settled here, so that each column has its name.
+    batch = laid_out(batch)
+    return replace(batch, names=tuple(header.field.name if header.field else "" for header in batch.headers))
 
 
-def undo(asked: Asked) -> str:
-    """The batch id that `customers_batch_undo` names. Raises missing_batch_id or unknown_batch."""
-    batch_id = asked.form.fields.get("batch_id", "").strip()
-    if not batch_id:
+def check_data(batch: Batch) -> None:
+    """Raises no_data where no row has anything in it: told at once, and not by a job that fails later."""
+    if next(decode.blocks(batch.source, batch.delimited), None) is None:
+        raise Fault("no_data")
+
+
+def page(asked: Asked) -> tuple[int, int]:
+    """The offset and the length that `customers_batches` asks for. Raises bad_offset or bad_length."""
+    offset, length = (asked.form.fields.get(name, "").strip() for name in ("offset", "length"))
+    skipped = _whole(offset) if offset else 0
+    if skipped is None:
+        raise Fault("bad_offset", value=offset)
+    wanted = _whole(length) if length else PAGE
+    if wanted is None or not 0 < wanted <= LONGEST_PAGE:
+        raise Fault("bad_length", value=length)
+    return skipped, wanted
+
+
+def batch_id(asked: Asked) -> str:
+    """The batch that `batch_id` names, as it was sent. Raises missing_batch_id or unknown_batch."""
+    sent = asked.form.fields.get("batch_id", "").strip()
+    if not sent:
         raise Fault("missing_batch_id")
-    if _CONTROL.search(batch_id):
+    if _CONTROL.search(sent):
         # No batch is called so, and a database refuses such a text in its own words.
-        raise Fault("unknown_batch", value=batch_id)
-    return batch_id
+        raise Fault("unknown_batch", value=sent)
+    return sent
 
 
 def _delimiter(sent: str) -> str:
@@ -136,10 +164,10 @@ def _on_error(sent: str) -> OnError:
     return ON_ERROR[sent.lower()]
 
 
-def _asynchronous(sent: str) -> bool:
-    if is_yes(sent):
-        raise Fault("async_not_served")
-    return False
+def _whole(sent: str) -> int | None:
+    # Long ones are never made a number: that takes quadratic time, and a database counts in 64 bits.
+    digits = sent.lstrip("0") or "0"
+    return int(digits) if re.fullmatch("[0-9]{1,9}", digits) else None
 
 
 def _request_id(sent: str) -> str | None:
@@ -162,7 +190,7 @@ class BatchParameters(Schema):
     campaigns_to_include = read.Method(deserialize="choose_campaigns")
     on_error = read.Raw(pre_load=_on_error)
     # "async" is a word of Python.
-    asynchronous = read.Raw(data_key="async", pre_load=_asynchronous)
+    asynchronous = read.Raw(data_key="async", pre_load=is_yes)
     request_id = read.Raw(pre_load=_request_id)
 
     def __init__(self, account: Account) -> None:

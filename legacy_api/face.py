@@ -5,19 +5,14 @@ Source: docs/protocol.md, Transport and 6.
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
-import sqlite3
-import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import chain
 from uuid import uuid4
 
-import psycopg
-import sqlalchemy.exc
 from flask import Flask, Request, Response, request
 from werkzeug.routing import Rule
 
@@ -29,7 +24,8 @@ from legacy_api.envelope import Asked, is_yes
 from legacy_api.form import Form, Limits, Unreadable, read_form
 from legacy_api.formats import Format, Kind, choose
 from legacy_api.replies import Answer
-from storage.engine import Busy
+from transport.door import fault_of
+from transport.rate import Limiter, Whose, unlimited
 
 PATHS = ("/", "/api.php", "/api")
 ENDPOINT = "legacy"
@@ -52,14 +48,6 @@ CORS = {
     "Access-Control-Expose-Headers": "X-Request-Id, X-Batch-Id, Idempotent-Replayed, Retry-After",
 }
 
-NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-UNAVAILABLE = (
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.TimeoutError,
-    sqlite3.OperationalError,
-    psycopg.OperationalError,
-)
-
 log = logging.getLogger("tillgate.legacy")
 
 
@@ -70,6 +58,7 @@ class Options:
     limits: Limits
     get: bool = True
     http_status: bool = False
+    limiter: Limiter = field(default_factory=unlimited)
 
 
 def mount(app: Flask, core: Core, options: Options) -> None:
@@ -113,7 +102,7 @@ class Face:
         try:
             return self._answered(exchange)
         except Exception as error:  # the outermost door
-            return self._refused(exchange, _fault(error, exchange.request_id))
+            return self._refused(exchange, fault_of(error, exchange.request_id, log))
 
     def _answered(self, exchange: Exchange) -> Response:
         method = exchange.request.method
@@ -139,11 +128,14 @@ class Face:
     def _call(self, exchange: Exchange, form: Form) -> Answer:
         _check_common(form.fields)
         access = self._authenticated(exchange)
+        standing = self._options.limiter.count(Whose.LEGACY_USER, access.user_id)
+        if standing is not None:
+            standing.admit()
         call = calls.find(form.fields)
         if call.imports and not access.may_import:
             raise Fault("no_permission")
         key = exchange.request.headers.get("Idempotency-Key", "").strip()
-        return call.answer(Asked(self._core, access, form, key))
+        return call.answer(Asked(self._core, access, form, key, exchange.request_id))
 
     def _read(self, exchange: Exchange) -> Form:
         def admit(fields: Mapping[str, str]) -> None:
@@ -214,33 +206,6 @@ def _check_common(fields: Mapping[str, str]) -> None:
     if chosen.fault is not None:
         raise chosen.fault
     envelope.check_api(fields)
-
-
-def _fault(error: Exception, request_id: str) -> Fault:
-    """Whatever went wrong as a fault. What is not the sender's doing is logged: its kind and place, never a value."""
-    if isinstance(error, Fault):
-        log.info("request %s refused: %s", request_id, error.code)
-        return error
-    if isinstance(error, Busy):
-        log.info("request %s refused: busy", request_id)
-        return Fault("busy")
-    if isinstance(error, UNAVAILABLE):
-        # The driver's own words name files, hosts and tables; values stand in errors of other kinds.
-        words = " ".join(str(getattr(error, "orig", error)).split())
-        log.error("request %s failed: %s; %s", request_id, words, _described(error))
-        return Fault("unavailable")
-    log.error("request %s failed: %s", request_id, _described(error))
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
-        return Fault("out_of_room")
-    return Fault("bug", request_id=request_id)
-
-
-def _described(error: BaseException) -> str:
-    # An exception's own text may quote what was sent, a password too; its type and its places cannot.
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    cause = error.__cause__ or error.__context__
-    return f"{type(error).__qualname__} at {places}" + (f"; because of {_described(cause)}" if cause else "")
 
 
 def _response(exchange: Exchange, chosen: Format, body: bytes | Iterator[bytes]) -> Response:

@@ -9,13 +9,14 @@ from types import TracebackType
 from typing import Any
 
 from importing.batch import Source
+from importing.charset import WINDOWS_1252
 from importing.faults import Fault
 from legacy_api.budget import UNAUTHENTICATED, Loan
-from legacy_api.charset import WINDOWS_1252, declared
 from legacy_api.collector import Admit, Collector
-from legacy_api.reading import read_body
 from legacy_api.sniffing import is_plain, opening, reader
 from legacy_api.urlencoded import Urlencoded
+from transport.charset import declared
+from transport.reading import read_body
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from json.encoder import encode_basestring_ascii as quoted
 
 from importing.faults import Fault
 from legacy_api.envelope import is_yes
-from legacy_api.replies import Group, Rows, Text, Texts
+from legacy_api.replies import Group, Groups, Rows, Text, Texts
 
 # Bytes are handed out in pieces of about this size: large enough to cost nothing, small enough to keep memory flat.
 PIECE = 64 * 1024
@@ -106,6 +106,11 @@ def _xml_group(group: Group, indent: str) -> Iterator[str]:
                 yield from _xml_rows(member, inner)
             case Group():
                 yield from _xml_group(member, inner)
+            case Groups(name, items):
+                yield f"{inner}<{name}>\n"
+                for item in items:
+                    yield from _xml_group(item, inner + "  ")
+                yield f"{inner}</{name}>\n"
             case Texts():
                 pass
     yield f"{indent}</{group.name}>\n"
@@ -169,7 +174,19 @@ def _json_group(group: Group, depth: int, condensed: bool) -> Iterator[str]:
                 yield from _json_array(_json_records(member, depth + 2, condensed), depth + 1, condensed)
             case Group():
                 yield from _json_group(member, depth + 1, condensed)
+            case Groups():
+                yield from _json_groups(member, depth + 1, condensed)
     yield _line(depth, condensed) + "}"
+
+
+def _json_groups(groups: Groups, depth: int, condensed: bool) -> Iterator[str]:
+    line = _line(depth + 1, condensed)
+    separator = "[" + line
+    for group in groups.items:
+        yield separator
+        yield from _json_group(group, depth + 1, condensed)
+        separator = "," + line
+    yield "[]" if separator.startswith("[") else _line(depth, condensed) + "]"
 
 
 def _json_array(items: Iterable[str], depth: int, condensed: bool) -> Iterator[str]:

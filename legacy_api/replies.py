@@ -1,4 +1,4 @@
-"""An outcome, an undo or a fault -> a plain reply tree, the same for every format. Source: docs/protocol.md, Replies and 7.
+"""An outcome, a job, an undo or a fault -> a plain reply tree, the same for every format. Source: docs/protocol.md, Replies.
 
 The tree's root is always `response`. Long lists are read while they are written out, so that a reply of any length
 needs the same memory.
@@ -12,8 +12,9 @@ from itertools import islice
 from typing import Any
 
 from importing.batch import Conflict, Counts, Made, Outcome, Undone
+from importing.charset import WINDOWS_1252, known
 from importing.faults import Fault, Problem
-from legacy_api.charset import WINDOWS_1252, known
+from importing.jobs import Queued
 
 # How many row problems a message lists; the others are counted.
 LISTED = 10
@@ -62,7 +63,15 @@ class Group:
     status: str = ""
 
 
-Node = Text | Texts | Rows | Group
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """A list of groups, each made when it is written out: one element that may be empty (JSON: an array of that name)."""
+
+    name: str
+    items: Iterable[Group]
+
+
+Node = Text | Texts | Rows | Group | Groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +85,19 @@ class Answer:
 
 def imported(outcome: Outcome, *, details: bool) -> Answer:
     """The reply to a batch that was run."""
-    root = _success(_batch(outcome, "imported", details))
+    root = success(_batch(outcome, "imported", details))
     return Answer(root, outcome.batch_id, outcome.replayed)
 
 
 def checked(outcome: Outcome, *, details: bool) -> Answer:
     """The reply to a batch that was only checked: no batch id, and no ids that were never made."""
-    return Answer(_success(_batch(outcome, "checked", details)))
+    return Answer(success(_batch(outcome, "checked", details)))
+
+
+def queued(job: Queued) -> Answer:
+    """The reply to a batch that was queued, the same for its repetition. Source: docs/protocol.md, Jobs."""
+    root = success(Group("batch", (Text("id", job.batch_id),), "queued"))
+    return Answer(root, job.batch_id, job.replayed)
 
 
 def undone(result: Undone) -> Answer:
@@ -94,7 +109,7 @@ def undone(result: Undone) -> Answer:
         columns = ("code", "field", "written", "current")
         members.append(Rows("conflict", columns, result.conflicts, _conflict, "conflicts"))
     status = "undone" if result.batch_id else "checked"
-    return Answer(_success(Group("batch", tuple(members), status)), result.batch_id)
+    return Answer(success(Group("batch", tuple(members), status)), result.batch_id)
 
 
 def refused(fault: Fault, *, details: bool = False) -> Group:
@@ -102,29 +117,31 @@ def refused(fault: Fault, *, details: bool = False) -> Group:
     listed = tuple(problem.message for problem in islice(fault.problems, LISTED))
     members: list[Node] = [Text("error", fault.message), Texts("errors", listed or (fault.message,))]
     if details and listed:
-        members.append(_problems("problem", fault.problems))
+        members.append(problems("problem", fault.problems))
     return Group("response", tuple(members), "error")
 
 
-def _success(member: Node) -> Group:
+def success(member: Node) -> Group:
+    """The root of a reply to what was done."""
     return Group("response", (member,), "success")
 
 
 def _batch(outcome: Outcome, status: str, details: bool) -> Group:
     members: list[Node] = [Text("id", outcome.batch_id)] if details and outcome.batch_id else []
-    members.append(Group("customers", tuple(_customers(outcome.counts, outcome.made, details))))
+    members.append(Group("customers", tuple(customers(outcome.counts, outcome.made, details))))
     if details:
         members += [
             Text("charset", _charset(outcome.charset)),
             Text("seconds", f"{outcome.seconds:.3f}"),
-            _problems("warning", outcome.warnings),
+            problems("warning", outcome.warnings),
         ]
     if details or outcome.counts.failed:
-        members.append(_problems("problem", outcome.problems))
+        members.append(problems("problem", outcome.problems))
     return Group("batch", tuple(members), status)
 
 
-def _customers(counts: Counts, made: Iterable[Made], details: bool) -> Iterator[Node]:
+def customers(counts: Counts, made: Iterable[Made], details: bool) -> Iterator[Node]:
+    """The members of `customers`: the counts, with `details` all of them, and the codes and cards to be learned."""
     yield Text("new", str(counts.new))
     yield Text("updated", str(counts.updated))
     if details:
@@ -136,8 +153,9 @@ def _customers(counts: Counts, made: Iterable[Made], details: bool) -> Iterator[
         yield Rows("customer", ("row", "code", "card_number"), made, _made)
 
 
-def _problems(name: str, problems: Iterable[Problem]) -> Rows:
-    return Rows(name, ("row", "field", "code", "message"), problems, _problem, name + "s")
+def problems(name: str, found: Iterable[Problem]) -> Rows:
+    """What is wrong with rows, as a list of elements called `name`."""
+    return Rows(name, ("row", "field", "code", "message"), found, _problem, name + "s")
 
 
 def _made(made: Made) -> tuple[str | None, ...]:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 
-from legacy_api.multipart import Multipart
-from legacy_api.sink import Sink
 from legacy_api.urlencoded import Urlencoded
+from transport.multipart import Multipart, declared_boundary, opened_boundary
+from transport.sink import Sink
 
 # So much of a body is looked at: the first boundary and part header, or the first name of an urlencoded form.
 _HEAD = 2 * 1024
 _BOM = b"\xef\xbb\xbf"
-_BOUNDARY = re.compile(r"""boundary\s*=\s*(?:"([^"]*)"|([^\s;,]*))""", re.IGNORECASE)
-_OPENING = re.compile(rb"[\r\n]*--([^\r\n]{1,200})\r?\n((?:[^\r\n]+\r?\n)*?)content-disposition[ \t]*:", re.IGNORECASE)
 _FIRST_NAME = re.compile(rb"[ \t\r\n&]*[\w.%+\-\[\]\x80-\xff][\w.%+\-\[\]\x80-\xff \t\r\n&]*=")
 
 
 def is_plain(content_type: str, head: bytes) -> bool:
     """Whether `head` is enough to tell what the body is: a sender that stalls is judged by what has come."""
-    if len(head) >= _HEAD or _OPENING.match(head):
+    if len(head) >= _HEAD or opened_boundary(head):
         return True
     return not _kind(content_type).startswith("multipart/") and _plainly_urlencoded(head)
 
@@ -29,12 +27,12 @@ def reader(content_type: str, head: bytes, sink: Sink) -> Urlencoded | Multipart
     A boundary that the body itself begins with is believed before the Content-Type's: some set the type by hand and
     lose the boundary, or keep one from an earlier request.
     """
-    if match := _OPENING.match(head):
-        return Multipart(match[1].rstrip(b" \t"), sink)
+    if opened := opened_boundary(head):
+        return Multipart(opened, sink)
     kind = _kind(content_type)
     if kind == "application/x-www-form-urlencoded":
         return Urlencoded(sink)
-    boundary = _declared_boundary(content_type)
+    boundary = declared_boundary(content_type)
     if kind.startswith("multipart/") and boundary and (b"--" + boundary in head or not _plainly_urlencoded(head)):
         return Multipart(boundary, sink)
     return Urlencoded(sink) if _plainly_urlencoded(head) else None
@@ -47,11 +45,6 @@ def opening(head: bytes) -> bytes:
 
 def _kind(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _declared_boundary(content_type: str) -> bytes:
-    match = _BOUNDARY.search(content_type)
-    return (match[1] or match[2] or "").strip().encode("latin-1", "replace") if match else b""
 
 
 def _plainly_urlencoded(head: bytes) -> bool:

@@ -6,7 +6,7 @@ import re
 from binascii import a2b_qp
 
 from importing.faults import Fault
-from legacy_api.sink import Sink
+from transport.sink import Sink
 
 MAX_NAME = 64 * 1024
 

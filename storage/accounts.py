@@ -1,4 +1,4 @@
-"""The plain queries of accounts: their users, administrators, campaigns, custom fields, and the audit.
+"""The plain queries of accounts: their users, campaigns, custom fields, and the audit.
 
 All take a Core connection first. `account` is the store's number of an account. Whatever makes or changes something
 needs a write transaction. Rows are mappings of their table's columns.
@@ -116,22 +116,6 @@ def create_custom_field(connection: Connection, account: int, number: int, **val
     """Define custom field `number` of an account: label, type, choices, is_unique, searchable."""
     row = {"account_id": account, "number": number, "created_at": now(), **values}
     connection.execute(insert(models.custom_field).values(row))
-
-
-def find_admin(connection: Connection, email: str) -> RowMapping | None:
-    """The console user of that e-mail address."""
-    return _first(connection, models.admin_user, models.admin_user.c.email == email)
-
-
-def create_admin(connection: Connection, email: str, account: int | None, role: str, password_digest: str) -> None:
-    """Make a console user."""
-    values: dict[str, object] = {
-        "email": email,
-        "account_id": account,
-        "role": role,
-        "password_digest": password_digest,
-    }
-    connection.execute(insert(models.admin_user).values({**values, "created_at": now()}))
 
 
 def note(connection: Connection, account: int | None, actor: str, action: str, subject: str = "") -> None:

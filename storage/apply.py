@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from storage import uniques
 from storage.models import DOCUMENTS, IMAGE
 from storage.modes import Shape, given, written
 from storage.workspace import Workspace
@@ -22,24 +23,39 @@ class Stamp:
 
 def next_change(work: Workspace, account: int) -> int:
     """The next change number of the account, which only its one writer takes."""
-    work.execute("UPDATE account SET last_change = last_change + 1 WHERE id = :account", account=account)
-    return work.number("SELECT last_change FROM account WHERE id = :account", account=account)
+    return work.number(
+        "UPDATE account SET last_change = last_change + 1 WHERE id = :account RETURNING last_change", account=account
+    )
 
 
 def reserve(work: Workspace, account: int, count: int) -> int:
     """Reserve ids for new customers: the numbers after the returned one. Removed customers keep theirs for ever."""
     if work.sqlite:
         return work.number("SELECT max(id) FROM customer")
-    work.execute(
-        "UPDATE account SET last_customer = last_customer + :count WHERE id = :account", count=count, account=account
+    return work.number(
+        "UPDATE account SET last_customer = last_customer + :count WHERE id = :account "
+        "RETURNING last_customer - :count",
+        count=count,
+        account=account,
     )
-    return work.number("SELECT last_customer FROM account WHERE id = :account", account=account) - count
 
 
 def apply(work: Workspace, shape: Shape, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
     """Write what `target`, `made` and `follow` say. `campaigns` in order: points go to the first."""
     account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
-    work.execute(TAKE_IMAGES, account=account, change=change)
+    if work.filled("target"):
+        work.execute(TAKE_IMAGES, account=account, change=change)
+        _change(work, shape, stamp)
+    if work.filled("made"):
+        work.execute(_create(shape, work.sqlite), account=account, change=change, now=now, base=base)
+    for number in shape.written_uniques:
+        for statement in _unique_values(number, work.sqlite):
+            work.execute(statement, account=account, base=base)
+    _enrol(work, stamp, campaigns)
+
+
+def _change(work: Workspace, shape: Shape, stamp: Stamp) -> None:
+    account, change, now = stamp.account, stamp.change, stamp.now
     renamed = work.number("SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL")
     update = _update(shape, work.sqlite)
     if update:
@@ -54,11 +70,6 @@ def apply(work: Workspace, shape: Shape, stamp: Stamp, campaigns: tuple[int, ...
             work.execute(_rename(key), account=account, now=now)
     if "username_key" in shape.columns:
         work.execute(GIVE_USERNAMES, account=account)
-    work.execute(_create(shape, work.sqlite), account=account, change=change, now=now, base=base)
-    for number in shape.written_uniques:
-        for statement in _unique_values(number, work.sqlite):
-            work.execute(statement, account=account, base=base)
-    _enrol(work, stamp, campaigns)
 
 
 def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int) -> None:
@@ -77,39 +88,44 @@ def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int) -> No
 def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
     account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
     for place, campaign in enumerate(campaigns):
-        points = "0" if place else "coalesce({}.points, 0)"
-        work.execute(
-            "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
-            f"SELECT :account, t.id, :campaign, {points.format('t')}, 1 FROM target t WHERE t.touched = 1 "
-            "ON CONFLICT(account_id, customer_id, campaign_id) DO UPDATE "
-            "SET balance = enrolment.balance + excluded.balance, uses = enrolment.uses + 1",
-            account=account,
-            campaign=campaign,
-        )
-        work.execute(
-            "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
-            f"SELECT :account, :base + m.n, :campaign, {points.format('m')}, 1 FROM made m ORDER BY m.n",
-            account=account,
-            campaign=campaign,
-            base=base,
-        )
+        for table, (customers, end) in ENROLLED.items():
+            if work.filled(table):
+                points = "0" if place else "coalesce(t.points, 0)"
+                work.execute(
+                    "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
+                    f"SELECT :account, {customers}, :campaign, {points}, 1 FROM {table} t {end}",
+                    account=account,
+                    campaign=campaign,
+                    base=base,
+                )
     if campaigns:
-        for source in ENTRIES:
-            work.execute(
-                'INSERT INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
-                + source,
-                account=account,
-                change=change,
-                campaign=campaigns[0],
-                now=now,
-                base=base,
-            )
+        for table, source in ENTRIES.items():
+            if work.filled(table):
+                work.execute(
+                    "INSERT INTO ledger_entry"
+                    '(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) ' + source,
+                    account=account,
+                    change=change,
+                    campaign=campaigns[0],
+                    now=now,
+                    base=base,
+                )
 
+
+# Stored customers may have joined before; new ones cannot have.
+ENROLLED = {
+    "target": (
+        "t.id",
+        "WHERE t.touched = 1 ON CONFLICT(account_id, customer_id, campaign_id) DO UPDATE "
+        "SET balance = enrolment.balance + excluded.balance, uses = enrolment.uses + 1",
+    ),
+    "made": (":base + t.n", "ORDER BY t.n"),
+}
 
 TAKE_IMAGES = (
     f"INSERT INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) "
     f"SELECT :account, :change, c.id, {', '.join(f'c.{name}' for name in IMAGE)}, c.removed "
-    "FROM target t {then} customer c ON c.account_id = :account AND c.id = t.id WHERE t.touched = 1"
+    "FROM target t {then} {customer} = t.id WHERE t.touched = 1"
 )
 
 # Keys go through nothing, so that one customer can take what another gives away in the same batch.
@@ -128,14 +144,14 @@ GIVE_USERNAMES = (
 )
 
 # The amounts of first rows on stored customers, of rows that made one, and of the later rows of either.
-ENTRIES = (
-    'SELECT :account, :change, t.id, t."row", :campaign, t.item_id, t.amount, :now FROM target t '
+ENTRIES = {
+    "target": 'SELECT :account, :change, t.id, t."row", :campaign, t.item_id, t.amount, :now FROM target t '
     "WHERE t.amount IS NOT NULL",
-    'SELECT :account, :change, :base + m.n, m."row", :campaign, m.item_id, m.amount, :now FROM made m '
+    "made": 'SELECT :account, :change, :base + m.n, m."row", :campaign, m.item_id, m.amount, :now FROM made m '
     "WHERE m.amount IS NOT NULL",
-    'SELECT :account, :change, coalesce(f.id, :base + m.n), f."row", :campaign, f.item_id, f.amount, :now '
+    "follow": 'SELECT :account, :change, coalesce(f.id, :base + m.n), f."row", :campaign, f.item_id, f.amount, :now '
     'FROM follow f LEFT JOIN made m ON m."row" = f.first_row WHERE f.amount IS NOT NULL',
-)
+}
 
 
 @lru_cache(maxsize=500)
@@ -154,11 +170,7 @@ def _update(shape: Shape, sqlite: bool) -> str:
     updates = {name: f"excluded.{name}" for name in ("updated_at", *values)}
     for name in documents:
         updates[name] = values[name].replace("c.", "customer.").replace("s.", "excluded.")
-    stored = (
-        "{then} customer c ON c.account_id = :account AND c.id = t.id"
-        if any("c." in value for value in picked.values())
-        else ""
-    )
+    stored = "{then} {customer} = t.id" if any("c." in value for value in picked.values()) else ""
     columns = ", ".join(["id", "account_id", "created", "created_at", "updated_at", *values])
     return (
         f"INSERT INTO customer({columns}) SELECT {', '.join(['t.id', ':account', '0', '0', ':now', *picked.values()])} "
@@ -211,14 +223,11 @@ def _rename(key: str) -> str:
 
 
 def _unique_values(number: int, sqlite: bool) -> tuple[str, str, str]:
-    name = f"custom_field_{number}"
-    value = f"json_extract(c.custom_fields, '$.{name}')" if sqlite else f"(c.custom_fields ->> '{name}')"
+    value = uniques.value(number, "c", sqlite)
     give = f"INSERT INTO unique_value(account_id, number, value, customer_id) SELECT :account, {number}, {value}, c.id "
     return (
         f"DELETE FROM unique_value WHERE account_id = :account AND number = {number} "
         "AND customer_id IN (SELECT id FROM target WHERE changed = 1)",
-        give + "FROM target t {then} customer c ON c.account_id = :account AND c.id = t.id "
-        f"WHERE t.changed = 1 AND {value} IS NOT NULL",
-        give + "FROM made m {then} customer c ON c.account_id = :account AND c.id = :base + m.n "
-        f"WHERE {value} IS NOT NULL",
+        give + f"FROM target t {{then}} {{customer}} = t.id WHERE t.changed = 1 AND {value} IS NOT NULL",
+        give + f"FROM made m {{then}} {{customer}} = :base + m.n WHERE {value} IS NOT NULL",
     )

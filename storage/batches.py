@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, Select, bindparam, select
 
+from storage.job_models import job
 from storage.models import batch, batch_problem
 from storage.workspace import Workspace
 
@@ -16,7 +17,7 @@ Row = RowMapping
 CHUNK = 1000
 BATCH_COLUMNS = tuple(column.name for column in batch.columns)
 PROBLEM, WARNING, CONFLICT, MADE = "problem", "warning", "conflict", "made"
-PROBLEM_COLUMNS = ("account_id", "batch_id", "kind", "n", "row", "field", "code", "value", "written")
+PROBLEM_COLUMNS = ("account_id", "batch_id", "kind", "n", "row", "field", "code", "value", "written", "ref")
 
 
 def newest(connection: Connection, account: int, offset: int = 0, length: int = 20) -> list[Row]:
@@ -30,39 +31,100 @@ def find(connection: Connection, batch_id: str) -> Row | None:
     return connection.execute(select(batch).where(batch.c.id == batch_id)).mappings().first()
 
 
+def find_in(connection: Connection, account: int, batch_id: str) -> Row | None:
+    """A batch of the account by its id."""
+    query = select(batch).where(batch.c.account_id == account, batch.c.id == batch_id)
+    return connection.execute(query).mappings().first()
+
+
+_JOB = ("state", "total", "processed", "fault", "request_ref", "started_at", "updated_at", "ended_at")
+
+
+def followed(connection: Connection, account: int, batch_id: str) -> Row | None:
+    """A batch of the account with the columns of its job, None for each where it has none."""
+    return connection.execute(FOLLOWED, {"account": account, "batch": batch_id}).mappings().first()
+
+
+def followed_all(
+    connection: Connection, account: int, face: str | None, before: int | None, offset: int, length: int
+) -> list[Row]:
+    """The account's batches like that, newest first; of one face, made before a time in milliseconds."""
+    query = _WITH_JOB.order_by(batch.c.number.desc()).offset(offset).limit(length)
+    if face is not None:
+        query = query.where(batch.c.face == face)
+    if before is not None:
+        query = query.where(batch.c.created_at < before)
+    return list(connection.execute(query, {"account": account}).mappings())
+
+
+def _with_job() -> Select[Any]:
+    same = (job.c.account_id == batch.c.account_id) & (job.c.batch_id == batch.c.id)
+    columns: list[Any] = [batch, *(job.c[name] for name in _JOB)]
+    return select(*columns).join_from(batch, job, same, isouter=True).where(batch.c.account_id == bindparam("account"))
+
+
+# Terminals ask for these again and again: to put a statement together costs more than to run it.
+_WITH_JOB = _with_job()
+FOLLOWED = _WITH_JOB.where(batch.c.id == bindparam("batch"))
+PROBLEMS = (
+    select(batch_problem)
+    .where(
+        batch_problem.c.account_id == bindparam("account"),
+        batch_problem.c.batch_id == bindparam("batch"),
+        batch_problem.c.kind == bindparam("kind"),
+    )
+    .order_by(batch_problem.c.n)
+)
+
+
 def problems(connection: Connection, account: int, batch_id: str, kind: str = PROBLEM) -> Iterator[Row]:
     """What is known of single rows of a batch (kinds: problem, warning, conflict, made), in row order, streamed."""
-    query = (
-        select(batch_problem)
-        .where(
-            batch_problem.c.account_id == account, batch_problem.c.batch_id == batch_id, batch_problem.c.kind == kind
-        )
-        .order_by(batch_problem.c.n)
-    )
-    yield from connection.execution_options(yield_per=CHUNK).execute(query).mappings()
+    wanted = {"account": account, "batch": batch_id, "kind": kind}
+    yield from connection.execution_options(yield_per=CHUNK).execute(PROBLEMS, wanted).mappings()
+
+
+def page(connection: Connection, account: int, batch_id: str, kind: str, after: int, length: int) -> list[Row]:
+    """So many of these, behind the one with the number `after` (their column `n`, from 0)."""
+    mine = (batch_problem.c.account_id == account, batch_problem.c.batch_id == batch_id, batch_problem.c.kind == kind)
+    query = select(batch_problem).where(*mine, batch_problem.c.n > after).order_by(batch_problem.c.n).limit(length)
+    return list(connection.execute(query).mappings())
 
 
 def insert(work: Workspace, values: Mapping[str, object]) -> None:
-    """Write a batch down. `campaigns` and `columns` are JSON texts."""
+    """Write a batch down. `campaigns`, `columns` and `header` are JSON texts."""
     names = ", ".join(f'"{name}"' for name in values)
     marks = ", ".join(
-        f"CAST(:{name} AS {{json}})" if name in ("campaigns", "columns") else f":{name}" for name in values
+        f"CAST(:{name} AS {{json}})" if name in ("campaigns", "columns", "header") else f":{name}" for name in values
     )
     work.execute(f"INSERT INTO batch({names}) VALUES ({marks})", **values)
 
 
 def insert_problems(
-    work: Workspace, account: int, batch_id: str, kind: str, rows: Iterable[tuple[int, str, str, str, str]]
+    work: Workspace,
+    account: int,
+    batch_id: str,
+    kind: str,
+    rows: Iterable[tuple[int, str, str, str, str, str]],
+    *,
+    again: bool = False,
 ) -> None:
-    """Write down (row, field, code, value, written), in order."""
-    work.fill("batch_problem", PROBLEM_COLUMNS, _numbered(account, batch_id, kind, rows))
+    """Write down (row, field, code, value, written, ref), in order. `again`: behind what is known of the batch already."""
+    first = 0
+    if again:
+        first = work.number(
+            "SELECT max(n) + 1 FROM batch_problem WHERE account_id = :account AND batch_id = :batch AND kind = :kind",
+            account=account,
+            batch=batch_id,
+            kind=kind,
+        )
+    work.fill("batch_problem", PROBLEM_COLUMNS, _numbered(account, batch_id, kind, rows, first))
 
 
 def _numbered(
-    account: int, batch_id: str, kind: str, rows: Iterable[tuple[int, str, str, str, str]]
+    account: int, batch_id: str, kind: str, rows: Iterable[tuple[int, str, str, str, str, str]], first: int
 ) -> Iterator[list[tuple[object, ...]]]:
     chunk: list[tuple[object, ...]] = []
-    for n, row in enumerate(rows):
+    for n, row in enumerate(rows, first):
         chunk.append((account, batch_id, kind, n, *row))
         if len(chunk) == CHUNK:
             yield chunk
@@ -73,13 +135,10 @@ def _numbered(
 
 def stored_reply(work: Workspace, account: int, key: str) -> tuple[bytes, str] | None:
     """(request digest, batch id) under an idempotency key."""
-    found = next(
-        work.rows(
-            "SELECT digest, batch_id FROM reply WHERE account_id = :account AND key = :key", account=account, key=key
-        ),
-        None,
+    found = work.all(
+        "SELECT digest, batch_id FROM reply WHERE account_id = :account AND key = :key", account=account, key=key
     )
-    return None if found is None else (bytes(found[0]), found[1])
+    return (bytes(found[0][0]), found[0][1]) if found else None
 
 
 def store_reply(work: Workspace, account: int, key: str, digest: bytes, batch_id: str, now: int) -> None:
@@ -94,29 +153,31 @@ def store_reply(work: Workspace, account: int, key: str, digest: bytes, batch_id
     )
 
 
-def same_request(work: Workspace, account: int, user: str, digest: bytes, since: int) -> str | None:
-    """The batch that the same request of the same user made since a time in milliseconds, if any."""
-    rows = work.rows(
-        "SELECT id, request_digest, user_id, created_at FROM batch WHERE account_id = :account "
-        "ORDER BY number DESC LIMIT 50",
+def last_change(work: Workspace, account: int) -> int:
+    """The newest number that a change or a batch of the account has."""
+    return work.number("SELECT last_change FROM account WHERE id = :account", account=account)
+
+
+def same_request(work: Workspace, account: int, user: str, digest: bytes, after: int) -> str | None:
+    """The batch that the same request of the same user made, among those whose number comes after one."""
+    found = work.all(
+        "SELECT id FROM batch WHERE account_id = :account AND number > :after AND request_digest = :digest "
+        "AND user_id = :user ORDER BY number DESC LIMIT 1",
         account=account,
+        user=user,
+        digest=digest,
+        after=after,
     )
-    for batch_id, stored, stored_user, created_at in rows:
-        if stored is not None and bytes(stored) == digest and stored_user == user and created_at >= since:
-            return str(batch_id)
-    return None
+    return str(found[0][0]) if found else None
 
 
 def load(work: Workspace, account: int, batch_id: str) -> dict[str, Any] | None:
     """A batch of the account, as a workspace sees it."""
     names = ", ".join(f'"{name}"' for name in BATCH_COLUMNS)
-    found = next(
-        work.rows(
-            f"SELECT {names} FROM batch WHERE account_id = :account AND id = :batch", account=account, batch=batch_id
-        ),
-        None,
+    found = work.all(
+        f"SELECT {names} FROM batch WHERE account_id = :account AND id = :batch", account=account, batch=batch_id
     )
-    return None if found is None else dict(zip(BATCH_COLUMNS, found, strict=True))
+    return dict(zip(BATCH_COLUMNS, found[0], strict=True)) if found else None
 
 
 def numbers(value: object) -> list[int]:
@@ -127,9 +188,9 @@ def numbers(value: object) -> list[int]:
 
 
 def load_problems(work: Workspace, account: int, batch_id: str, kind: str) -> Iterator[tuple[Any, ...]]:
-    """(row, field, code, value, written) of a batch, in order."""
+    """(row, field, code, value, written, ref) of a batch, in order."""
     return work.rows(
-        'SELECT "row", field, code, value, written FROM batch_problem '
+        'SELECT "row", field, code, value, written, ref FROM batch_problem '
         "WHERE account_id = :account AND batch_id = :batch AND kind = :kind ORDER BY n",
         account=account,
         batch=batch_id,
@@ -146,12 +207,69 @@ def newer(work: Workspace, account: int, number: int) -> int:
     )
 
 
-def close_chain(work: Workspace, account: int, root: str, root_status: str) -> None:
-    """An undo changes its whole chain: the undos so far are done with, and the import is in force or not."""
+def close_chain(work: Workspace, account: int, root: str) -> None:
+    """An undo changes its whole chain: the undos so far are done with, and the import is in force no more, or again.
+
+    In force again, it has the status that it had: a job may have failed, or been cancelled.
+    """
     work.execute(
-        "UPDATE batch SET status = CASE WHEN id = :root THEN :status ELSE 'undone' END "
-        "WHERE account_id = :account AND root = :root",
+        "UPDATE batch SET status_before = CASE WHEN status = 'undone' THEN status_before ELSE status END, "
+        "status = CASE WHEN id <> :root OR status <> 'undone' THEN 'undone' "
+        "WHEN status_before = '' THEN 'imported' ELSE status_before END WHERE account_id = :account AND root = :root",
         account=account,
         root=root,
-        status=root_status,
+    )
+
+
+def hold_root(work: Workspace, account: int, batch_id: str) -> None:
+    """Let nobody cancel or resume the import that a batch descends from, until the write transaction ends.
+
+    SQLite has one writer at a time as it is.
+    """
+    if not work.sqlite:
+        work.execute(
+            "SELECT id FROM batch WHERE account_id = :account AND id = (SELECT root FROM batch "
+            "WHERE account_id = :account AND id = :batch) FOR UPDATE",
+            account=account,
+            batch=batch_id,
+        )
+
+
+def grown_since(work: Workspace, account: int, root: str, number: int) -> bool:
+    """Whether an import wrote more after it was brought back by the undo of that number."""
+    return bool(
+        work.all(
+            "SELECT 1 FROM change WHERE account_id = :account AND batch_id = :root AND change > :number LIMIT 1",
+            account=account,
+            root=root,
+            number=number,
+        )
+    )
+
+
+def count(work: Workspace, account: int, batch_id: str, **more: int) -> None:
+    """Add to the counts of a batch: columns of the table, each with what it grows by."""
+    settings = ", ".join(f'"{name}" = "{name}" + :{name}' for name in more)
+    work.execute(
+        f"UPDATE batch SET {settings} WHERE account_id = :account AND id = :batch",
+        account=account,
+        batch=batch_id,
+        **more,
+    )
+
+
+def number_of(work: Workspace, account: int, batch_id: str, column: str) -> int:
+    """One count of a batch."""
+    return work.number(
+        f"SELECT {column} FROM batch WHERE account_id = :account AND id = :batch", account=account, batch=batch_id
+    )
+
+
+def set_status(work: Workspace, account: int, batch_id: str, status: str) -> None:
+    """Change the status of a batch."""
+    work.execute(
+        "UPDATE batch SET status = :status WHERE account_id = :account AND id = :batch",
+        account=account,
+        batch=batch_id,
+        status=status,
     )

@@ -74,7 +74,7 @@ def _stored(work: Workspace, account: int) -> Iterator[tuple[int, Mapping[str, A
     for first_row, *values in work.rows(
         f"SELECT f.first_row, {', '.join(f'c.{name}' for name in STATE)} FROM "
         "(SELECT DISTINCT first_row, id FROM follow WHERE id IS NOT NULL) f "
-        "{then} customer c ON c.account_id = :account AND c.id = f.id ORDER BY f.first_row",
+        "{then} {customer} = f.id ORDER BY f.first_row",
         account=account,
     ):
         yield first_row, _parsed(dict(zip(STATE, values, strict=True)))

@@ -15,7 +15,7 @@ _WANTED = {
     "WHERE coalesce(m.code, s.code) IS NULL ORDER BY m.n",
     MADE_CARD: 'SELECT m.n FROM made m {then} stage s ON s."row" = m."row" '
     "WHERE coalesce(m.card_number, s.card_number) IS NULL ORDER BY m.n",
-    STORED_CARD: "SELECT t.id FROM target t {then} customer c ON c.account_id = :account AND c.id = t.id "
+    STORED_CARD: "SELECT t.id FROM target t {then} {customer} = t.id "
     "WHERE t.new_card IS NULL AND c.card_number IS NULL ORDER BY t.id",
 }
 
@@ -75,6 +75,8 @@ def numbers_in_use(work: Workspace, digits: int, account: int) -> Iterator[str]:
 
 def hand_out(work: Workspace) -> None:
     """Give the drawn numbers to those who needed them."""
+    if not work.filled("fresh"):
+        return
     work.execute(f"UPDATE made SET code = f.value FROM fresh f WHERE f.kind = '{CODE}' AND f.ref = made.n")
     work.execute(f"UPDATE made SET card_number = f.value FROM fresh f WHERE f.kind = '{MADE_CARD}' AND f.ref = made.n")
     work.execute(

@@ -15,7 +15,7 @@ def made(work: Workspace, account: int, base: int | None) -> Iterator[tuple[int,
 # Rows of stored customers, rows that make one, and later rows of those. Keys that the batch changes count as changed.
 _STORED = (
     'SELECT s."row" AS r, coalesce(t.new_code, c.code) AS code, coalesce(t.new_card, c.card_number) AS card FROM hit h '
-    '{{then}} stage s ON s."row" = h."row" {{then}} customer c ON c.account_id = :account AND c.id = h.id '
+    '{{then}} stage s ON s."row" = h."row" {{then}} {{customer}} = h.id '
     "LEFT JOIN target t ON t.id = h.id WHERE {stored}"
 )
 _MADE = (

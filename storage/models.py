@@ -221,9 +221,11 @@ ledger_entry = Table(
     sqlite_with_rowid=False,
 )
 
-# kind: import or undo. status: imported or undone. `undoes` is the batch that an undo took back, `root` the import at
-# the beginning of such a chain (an import is its own root). `campaigns` are the store's numbers, in order. The counts are
-# rows; of an undo they are customers: restored in `updated`, removed in `ignored`, kept in `failed`.
+# kind: import or undo. status: queued, running, imported, failed, cancelled or undone; in force is what is not undone.
+# `status_before` is the import's status before an undo. `header` are the columns as the sender names them. `undoes` is
+# the batch that an undo took back, `root` the import at the beginning of such a chain (an import is its own root).
+# `campaigns` are the store's numbers, in order. The counts are rows; of an undo they are customers: restored in
+# `updated`, removed in `ignored`, kept in `failed`.
 batch = Table(
     "batch",
     metadata,
@@ -232,12 +234,14 @@ batch = Table(
     Column("number", BigInteger, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("status", String(16), nullable=False),
+    Column("status_before", String(16), nullable=False, server_default=""),
     Column("face", String(16), nullable=False),
     Column("user_id", Text, nullable=False, server_default=""),
     Column("mode", String(16), nullable=False, server_default=""),
     Column("on_error", String(16), nullable=False, server_default=""),
     Column("campaigns", Json, nullable=False, server_default="[]"),
     Column("columns", Json, nullable=False, server_default="[]"),
+    Column("header", Json, nullable=False, server_default="[]"),
     Column("keep_undo", Boolean, nullable=False, server_default=text("true")),
     Column("undoes", Key),
     Column("root", Key, nullable=False),
@@ -284,6 +288,7 @@ batch_problem = Table(
     Column("code", Text, nullable=False, server_default=""),
     Column("value", Text, nullable=False, server_default=""),
     Column("written", Text, nullable=False, server_default=""),
+    Column("ref", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("account_id", "batch_id", "kind", "n"),
     sqlite_with_rowid=False,
 )

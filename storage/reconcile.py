@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from storage import meetings, uniques
 from storage.modes import IGNORE, Shape, changes
 from storage.workspace import Workspace
 
@@ -48,18 +49,17 @@ def match(work: Workspace, shape: Shape, account: int, *, trusting: bool = False
     `trusting`: do not look for new customers who would get the same code or card; the unique keys refuse those.
     """
     hits = careful = 0
-    for key in ("code", "card_number"):
-        if key in shape.columns:
-            hits += work.execute(_hit_by(key, "code" in shape.columns, work.sqlite), account=account)
+    for statement in _hits(shape, work.sqlite):
+        hits += work.execute(statement, account=account)
     work.analyze("hit")
     for number in shape.uniques:
         work.execute(_take_unique(number, work.sqlite))
     if _fill_target(work, shape, account, again=False) < hits:
-        careful += work.execute(SHARED_TARGETS)
-    for statement in _meetings(shape):
+        careful += work.execute(meetings.SAME_CUSTOMER)
+    for statement in meetings.statements(shape):
         careful += work.execute(statement, account=account)
-    if careful or not trusting:
-        for statement in _shared_keys(shape):
+    if careful or (not trusting and meetings.keys_shared(work, shape)):
+        for statement in meetings.of_keys(shape):
             careful += work.execute(statement, account=account)
     if careful:
         work.execute('DELETE FROM hit WHERE "row" IN (SELECT "row" FROM careful)')
@@ -145,7 +145,8 @@ def settle(
 
 def matched_rows(work: Workspace) -> int:
     """How many rows matched a customer, stored or made by an earlier row."""
-    return work.number("SELECT count(*) FROM hit") + work.number("SELECT count(*) FROM follow WHERE id IS NULL")
+    later = work.number("SELECT count(*) FROM follow WHERE id IS NULL") if work.filled("follow") else 0
+    return later + (work.number("SELECT count(*) FROM hit") if work.filled("hit") else 0)
 
 
 def forget_targets(work: Workspace) -> None:
@@ -155,6 +156,8 @@ def forget_targets(work: Workspace) -> None:
 
 def rename(work: Workspace, stored: Sequence[tuple[int, str | None, str | None]]) -> None:
     """Say what keys careful customers end with: (customer, new code or None, new card or None)."""
+    if not stored:
+        return
     _fill_keys(work, "stored", stored)
     work.execute(
         "UPDATE target SET new_code = k.code, new_card = k.card_number FROM keys k "
@@ -165,16 +168,18 @@ def rename(work: Workspace, stored: Sequence[tuple[int, str | None, str | None]]
 def make(work: Workspace, keys: Sequence[tuple[int, str | None, str | None]]) -> int:
     """Fill `made` with the rows that make a customer. `keys`: (row, code, card) of careful ones. Returns how many."""
     numbered = ('"row"', "") if work.sqlite else ('n, "row"', 'row_number() OVER (ORDER BY s."row"), ')
+    later = ' AND s."row" NOT IN (SELECT "row" FROM follow)' if work.filled("follow") else ""
     count = work.execute(
         f"INSERT INTO made({numbered[0]}, amount, item_id, points) "
         f'SELECT {numbered[1]}s."row", s.amount, s.item_id, s.amount FROM stage s '
-        'WHERE s."row" NOT IN (SELECT "row" FROM hit) AND s."row" NOT IN (SELECT "row" FROM follow) ORDER BY s."row"'
+        f'WHERE s."row" NOT IN (SELECT "row" FROM hit){later} ORDER BY s."row"'
     )
-    _fill_keys(work, "made", keys)
-    work.execute(
-        "UPDATE made SET code = k.code, card_number = k.card_number FROM keys k "
-        "WHERE k.kind = 'made' AND k.ref = made.\"row\""
-    )
+    if keys:
+        _fill_keys(work, "made", keys)
+        work.execute(
+            "UPDATE made SET code = k.code, card_number = k.card_number FROM keys k "
+            "WHERE k.kind = 'made' AND k.ref = made.\"row\""
+        )
     work.analyze("made")
     return count
 
@@ -194,39 +199,50 @@ def touch(work: Workspace, account: int, campaigns: tuple[int, ...]) -> int:
 
     Returns on how many it leaves none.
     """
-    work.execute("UPDATE target SET touched = 1 WHERE changed = 1 OR points IS NOT NULL")
+    untouched = work.number(UNTOUCHED) if work.filled("target") else 0
+    if untouched:
+        untouched -= work.execute("UPDATE target SET touched = 1 WHERE touched = 0 AND changed = 1")
     for campaign in campaigns:
-        work.execute(
-            "UPDATE target SET touched = 1 WHERE touched = 0 AND NOT EXISTS (SELECT 1 FROM enrolment e WHERE "
-            "e.account_id = :account AND e.customer_id = target.id AND e.campaign_id = :campaign AND e.uses > 0)",
-            account=account,
-            campaign=campaign,
+        if untouched:
+            untouched -= work.execute(JOINING, account=account, campaign=campaign)
+    return untouched
+
+
+@lru_cache(maxsize=500)
+def _hits(shape: Shape, sqlite: bool) -> tuple[str, ...]:
+    keys = [key for key in ("code", "card_number") if key in shape.columns]
+    if sqlite:
+        return tuple(_hit_by(key, "code" in keys) for key in keys)
+    if len(keys) < 2:
+        return tuple(
+            f'INSERT INTO hit("row", id) SELECT s."row", c.id FROM stage s '
+            f"JOIN customer c ON c.account_id = :account AND c.{key} = s.{key}"
+            for key in keys
         )
-    return work.number("SELECT count(*) FROM target WHERE touched = 0")
+    return (
+        'INSERT INTO hit("row", id) SELECT s."row", coalesce(a.id, b.id) FROM stage s '
+        "LEFT JOIN customer a ON a.account_id = :account AND a.code = s.code "
+        "LEFT JOIN customer b ON a.id IS NULL AND b.account_id = :account AND b.card_number = s.card_number "
+        "WHERE a.id IS NOT NULL OR b.id IS NOT NULL",
+    )
 
 
-@lru_cache(maxsize=8)
-def _hit_by(key: str, codes: bool, sqlite: bool) -> str:
+def _hit_by(key: str, codes: bool) -> str:
     # In the order of the key, so that the index is walked and not jumped about in.
     rest = ' AND "row" NOT IN (SELECT "row" FROM hit)' if key == "card_number" and codes else ""
-    order = f" ORDER BY {key}" if sqlite else ""
     return (
         f'INSERT INTO hit("row", id) SELECT s."row", c.id FROM '
-        f'(SELECT "row", {key} FROM stage WHERE {key} IS NOT NULL{rest}{order}) s '
-        f"{{then}} customer c ON c.account_id = :account AND c.{key} = s.{key}"
+        f'(SELECT "row", {key} FROM stage WHERE {key} IS NOT NULL{rest} ORDER BY {key}) s '
+        f"CROSS JOIN customer c ON c.account_id = :account AND c.{key} = s.{key}"
     )
 
 
 @lru_cache(maxsize=200)
 def _take_unique(number: int, sqlite: bool) -> str:
-    name = f"custom_field_{number}"
-    if sqlite:
-        value, present = f"json_extract(custom_fields, '$.{name}')", f"json_type(custom_fields, '$.{name}') IS NOT NULL"
-    else:
-        value, present = f"custom_fields ->> '{name}'", f"jsonb_exists(custom_fields, '{name}')"
+    value, present = uniques.value(number, "s", sqlite), uniques.present(number, "s", sqlite)
     return (
-        f'INSERT INTO taken("row", number, value) SELECT "row", {number}, coalesce({value}, \'\') '
-        f"FROM stage WHERE {present}"
+        f'INSERT INTO taken("row", number, value) SELECT s."row", {number}, coalesce({value}, \'\') '
+        f"FROM stage s WHERE {present}"
     )
 
 
@@ -251,82 +267,16 @@ def _compare(shape: Shape, sqlite: bool, again: bool) -> str:
     one_each, first = ("OR IGNORE ", "") if sqlite else ("", "DISTINCT ON (h.id) ")
     return (
         f'INSERT {one_each}INTO target(id, "row", amount, item_id, points, new_code, new_card, changed, touched) '
-        f'SELECT {first}h.id, h."row", s.amount, s.item_id, s.amount, {code}, {card}, {changed}, 0 '
+        f'SELECT {first}h.id, h."row", s.amount, s.item_id, s.amount, {code}, {card}, {changed}, '
+        "CASE WHEN s.amount IS NOT NULL THEN 1 ELSE 0 END "
         f'FROM (SELECT id, "row" FROM hit {rest} ORDER BY id, "row") h '
-        '{then} customer c ON c.account_id = :account AND c.id = h.id {then} stage s ON s."row" = h."row" '
+        '{then} {customer} = h.id {then} stage s ON s."row" = h."row" '
         f"{'' if sqlite else 'ORDER BY h.id, h.' + chr(34) + 'row' + chr(34)}"
     )
 
 
-def _meetings(shape: Shape) -> Iterator[str]:
-    """Statements that find rows with a key of another customer, that customer's rows, and two rows with one value."""
-    if "card_number" in shape.columns:
-        yield from _of_others(CARDS_OF_OTHERS)
-    if "username_key" in shape.columns:
-        yield SHARED_USERNAMES
-        yield from _of_others(USERNAMES_OF_OTHERS)
-    if shape.uniques:
-        yield SHARED_VALUES
-        yield from _of_others(VALUES_OF_OTHERS)
-
-
-def _shared_keys(shape: Shape) -> Iterator[str]:
-    """Statements that find rows which give the same code or take the same card."""
-    if "code" in shape.columns:
-        yield SHARED_CODES
-    if "card_number" in shape.columns:
-        yield SHARED_CARDS
-        yield from _of_others(CAREFUL_CARDS_OF_OTHERS)
-
-
-def _of_others(query: str) -> tuple[str, str]:
-    return (
-        _aside(f'SELECT "row" FROM ({query}) q'),
-        _aside(f'SELECT "row" FROM hit WHERE id IN (SELECT owner FROM ({query}) q)'),
-    )
-
-
-def _aside(query: str) -> str:
-    return f'INSERT INTO careful("row") {query} EXCEPT SELECT "row" FROM careful'
-
-
-SHARED_CODES = _aside(
-    'SELECT "row" FROM stage WHERE code IN '
-    "(SELECT code FROM stage WHERE code IS NOT NULL GROUP BY code HAVING count(*) > 1)"
-)
-SHARED_TARGETS = _aside('SELECT "row" FROM hit WHERE id IN (SELECT id FROM hit GROUP BY id HAVING count(*) > 1)')
-# Cards that a row would take: new customers' and changed ones; a card that stays its customer's is no meeting. `target`
-# tells of a customer's first row only: where there are several, the cards of all of them count.
-SHARED_CARDS = _aside(
-    'SELECT "row" FROM stage WHERE card_number IN (SELECT card_number FROM ('
-    'SELECT "row", card_number FROM stage WHERE card_number IS NOT NULL AND "row" NOT IN (SELECT "row" FROM hit) '
-    'UNION SELECT "row", new_card FROM target WHERE new_card IS NOT NULL '
-    'UNION SELECT "row", card_number FROM stage WHERE card_number IS NOT NULL AND "row" IN (SELECT "row" FROM careful)'
-    ") q GROUP BY card_number HAVING count(*) > 1)"
-)
-CARDS_OF_OTHERS = (
-    'SELECT t."row", c.id AS owner FROM target t {then} customer c ON c.account_id = :account '
-    "AND c.card_number = t.new_card AND c.id <> t.id WHERE t.new_card IS NOT NULL"
-)
-CAREFUL_CARDS_OF_OTHERS = (
-    'SELECT s."row", c.id AS owner FROM careful k {then} stage s ON s."row" = k."row" '
-    "{then} customer c ON c.account_id = :account AND c.card_number = s.card_number"
-)
-SHARED_USERNAMES = _aside(
-    "SELECT \"row\" FROM stage WHERE username_key IN (SELECT username_key FROM stage WHERE username_key <> '' "
-    "GROUP BY username_key HAVING count(*) > 1)"
-)
-USERNAMES_OF_OTHERS = (
-    'SELECT s."row", c.id AS owner FROM stage s {then} customer c ON c.account_id = :account '
-    'AND c.username_key = s.username_key LEFT JOIN hit h ON h."row" = s."row" '
-    "WHERE s.username_key <> '' AND h.id {differs} c.id"
-)
-SHARED_VALUES = _aside(
-    "SELECT t.\"row\" FROM taken t {then} (SELECT number, value FROM taken WHERE value <> '' "
-    "GROUP BY number, value HAVING count(*) > 1) q ON q.number = t.number AND q.value = t.value"
-)
-VALUES_OF_OTHERS = (
-    'SELECT t."row", u.customer_id AS owner FROM taken t {then} unique_value u ON u.account_id = :account '
-    'AND u.number = t.number AND u.value = t.value LEFT JOIN hit h ON h."row" = t."row" '
-    "WHERE h.id {differs} u.customer_id"
+UNTOUCHED = "SELECT count(*) FROM target WHERE touched = 0"
+JOINING = (
+    "UPDATE target SET touched = 1 WHERE touched = 0 AND NOT EXISTS (SELECT 1 FROM enrolment e WHERE "
+    "e.account_id = :account AND e.customer_id = target.id AND e.campaign_id = :campaign AND e.uses > 0)"
 )

@@ -14,6 +14,9 @@ taken    the unique custom values that rows give
 back     the customers that an undo concerns, and what shall become of them
 restore  what an undo writes to customers that something else has written to since
 rekey    keys and unique values that an undo gives back, and whether somebody else has them by now
+points   what an undo takes from each customer's balance or gives it back (PostgreSQL)
+conflict what an undo cannot give back, the newest change first
+fate     what became of customers so far, where an undo takes its changes back one by one
 """
 
 from __future__ import annotations
@@ -50,23 +53,21 @@ TABLES = (
     "back",
     "restore",
     "rekey",
+    "points",
+    "conflict",
+    "fate",
 )
 
 
 def prepare(work: Workspace, info: MutableMapping[Any, Any]) -> None:
     """Begin the staging transaction with empty tables; they are made once a connection (`info` is the connection's)."""
-    made = bool(info.get("tillgate_staged"))
-    if not made:
+    if not info.get("tillgate_staged"):
         # Outside of the batch's transaction: a rollback would take them away again.
         for statement in _definitions(work.sqlite):
             work.execute(statement)
         work.commit()
         info["tillgate_staged"] = True
-    if work.sqlite:
-        work.execute("BEGIN")
-        # PostgreSQL empties them at each commit by itself.
-        for table in TABLES if made else ():
-            work.execute(f"DELETE FROM {table}")
+    work.begin(TABLES, info)
 
 
 def fill(work: Workspace, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[object]]]) -> None:
@@ -102,10 +103,14 @@ def _definitions(sqlite: bool) -> list[str]:
     )
     bodies |= {
         # With keys on PostgreSQL too: of the images of a recent batch it has no statistics, and expects none to be there.
-        "back": f"id {number} PRIMARY KEY, kind {text}, later {number}, moved {number}, keyed {number}, blocked {number}",
+        "back": f"id {number} PRIMARY KEY, change {number}, kind {text}, later {number}, moved {number}, keyed {number}, "
+        f"blocked {number}",
         "restore": f"id {number} PRIMARY KEY, {image}",
-        "rekey": f"id {number}, kind {text}, value {text}, shown {text}, blocked {number}",
+        "points": f"id {number} PRIMARY KEY, points {number}",
+        "rekey": f"id {number}, change {number}, kind {text}, value {text}, shown {text}, blocked {number}, "
+        "PRIMARY KEY (id, kind)",
+        "conflict": f"n {number} PRIMARY KEY, id {number}, field {text}, code {text}, written {text}, stands {text}",
+        "fate": f"id {number} PRIMARY KEY, fate {number}",
     }
     # No keys on PostgreSQL: it joins these by hash, and an index would cost more than the join.
-    end = "" if sqlite else " ON COMMIT DELETE ROWS"
-    return [f"CREATE TEMPORARY TABLE {name} ({body}){end}" for name, body in bodies.items()]
+    return [f"CREATE TEMPORARY TABLE {name} ({body})" for name, body in bodies.items()]

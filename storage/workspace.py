@@ -2,7 +2,7 @@
 
 SQLAlchemy's compiled path costs three to five times the driver's on three rows; here statements are plain text, kept
 prepared by the driver. They are written with `:name` for values and `{…}` for the few words that the databases spell
-differently (see WORDS).
+differently (see spelling.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
@@ -21,12 +21,29 @@ from typing import Any
 import psycopg
 
 from storage import inflight
+from storage.spelling import spelled
 from storage.turn import Busy, WriteTurn
 
 FETCH = 1000
-# From how many rows on PostgreSQL's planner is told the sizes of temporary tables.
-ANALYZED = 500
-_cursor_numbers = itertools.count()
+# Rows of one INSERT on SQLite: a step of the driver for each costs a sixth of the whole filling.
+AT_ONCE = 64
+# From how many rows on a batch is a large one: PostgreSQL's planner is told the sizes of temporary tables, and SQLite
+# checkpoints in the background, instead of at the first commit that finds so many pages in the log.
+LARGE = 500
+CHECKPOINT_PAGES = 1000
+# Deleted rows keep their place in PostgreSQL's temporary tables, which nothing vacuums; from so many on they go for good.
+MOST_DEAD = 5000
+# What a connection remembers: the temporary tables that were ever filled, and how many deleted rows they may hold.
+USED, DEAD = "tillgate_used", "tillgate_dead"
+_numbers = itertools.count()
+
+# PostgreSQL's way to one writer an account at a time. The settings are made before the row is locked, for it is locked
+# last of all.
+LOCK = (
+    "SELECT a.id FROM (SELECT set_config('lock_timeout', :wait, true), set_config('plan_cache_mode', :plans, true), "
+    "set_config('enable_hashjoin', :sets, true), set_config('enable_mergejoin', :sets, true)) s "
+    "CROSS JOIN account a WHERE a.id = :account FOR NO KEY UPDATE OF a"
+)
 
 
 class KeyTaken(Exception):
@@ -36,14 +53,48 @@ class KeyTaken(Exception):
 class Workspace:
     """One connection at work on one batch. Not shared between threads."""
 
-    def __init__(self, driver: Any, kind: str, turn: WriteTurn | None, lock_file: Path) -> None:
+    def __init__(
+        self, driver: Any, kind: str, turn: WriteTurn | None, lock_file: Path, checkpoint: Callable[[], None] | None
+    ) -> None:
         self._driver = driver
         self._cursor = driver.cursor()
         self._turn = turn
+        self._checkpoint = checkpoint
         self._inflight = lock_file
         self.kind = kind
         self.sqlite = kind == "sqlite"
+        self._rows = 0
         self._large = False
+        self._temporary: frozenset[str] = frozenset()
+        self._filled: set[str] = set()
+        self._memory: MutableMapping[Any, Any] = {}
+
+    def begin(self, temporary: Sequence[str], memory: MutableMapping[Any, Any]) -> None:
+        """Begin the staging transaction with these tables empty. `memory` lives as long as the connection.
+
+        SQLite empties here what was filled since the connection was made; PostgreSQL has done so before it committed.
+        """
+        self._temporary = frozenset(temporary)
+        self._memory = memory
+        if self.sqlite:
+            used: set[str] = memory.setdefault(USED, set())
+            if used:
+                # In a transaction of its own: a preview, which is rolled back, would leave it to be done again.
+                self._cursor.execute("BEGIN")
+                for table in sorted(used):
+                    self._cursor.execute(f"DELETE FROM {table}")
+                self._cursor.execute("COMMIT")
+                used.clear()
+            self._cursor.execute("BEGIN")
+
+    def filled(self, table: str) -> bool:
+        """Whether a row was put into a temporary table by this batch."""
+        return table in self._filled
+
+    def _note(self, table: str) -> None:
+        if table in self._temporary and table not in self._filled:
+            self._filled.add(table)
+            self._memory.setdefault(USED, set()).add(table)
 
     @contextmanager
     def writing(self, account: int, wait: float) -> Iterator[None]:
@@ -54,12 +105,12 @@ class Workspace:
         PostgreSQL: the same transaction goes on, and the account's row is the lock, taken now.
         """
         if self._turn is None:
-            self._cursor.execute(f"SET LOCAL lock_timeout = {max(1, int(wait * 1000))}")
             try:
-                self.execute("SELECT id FROM account WHERE id = :account FOR NO KEY UPDATE", account=account)
+                self.execute(LOCK, account=account, wait=f"{max(1, int(wait * 1000))}ms", **self._planning())
             except psycopg.errors.LockNotAvailable as error:
                 raise Busy from error
             yield
+            self._empty()
             self._driver.commit()
             return
         self._cursor.execute("COMMIT")
@@ -68,28 +119,50 @@ class Workspace:
             begin_writing(self._driver, deadline - time.monotonic())
             try:
                 yield
-                self._cursor.execute("COMMIT")
+                self._commit_writing()
             except BaseException:
                 self._driver.rollback()
                 raise
 
+    def _planning(self) -> dict[str, object]:
+        # A few rows are worth one plan for all such batches, many a plan of their own. PostgreSQL takes an empty table
+        # for one of a thousand rows, and would read all customers to join them with three.
+        if self._large or not self._filled:
+            return {"plans": "force_custom_plan" if self._large else "auto", "sets": "on"}
+        return {"plans": "force_generic_plan", "sets": "off"}
+
+    def _commit_writing(self) -> None:
+        if self._checkpoint is None or not self._large:
+            self._cursor.execute("COMMIT")
+            return
+        # What a large batch wrote is moved into the file after its reply, not before.
+        self._cursor.execute("PRAGMA wal_autocheckpoint = 0")
+        try:
+            self._cursor.execute("COMMIT")
+        finally:
+            self._cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        self._checkpoint()
+
     @contextmanager
     def alone(self, place: int) -> Iterator[bool]:
-        """Hold a place (a 62-bit number) that equal requests share; wait for whoever holds it. Yields whether it waited."""
+        """Hold a place (a 62-bit number) that equal requests share; wait for whoever holds it. Yields whether it waited.
+
+        PostgreSQL: until the transaction ends, which the write transaction is a part of.
+        """
         if self.sqlite:
             with inflight.alone(self._inflight, place) as waited:
                 yield waited
             return
-        free = self.one("SELECT pg_try_advisory_lock(:place)", place=place)[0]
+        free = self.one("SELECT pg_try_advisory_xact_lock(:place)", place=place)[0]
         if not free:
-            self.execute("SELECT pg_advisory_lock(:place)", place=place)
-        self.commit()
-        try:
-            yield not free
-        finally:
-            self._driver.rollback()
-            self.execute("SELECT pg_advisory_unlock(:place)", place=place)
-            self.commit()
+            self.execute("SELECT pg_advisory_xact_lock(:place)", place=place)
+        yield not free
+
+    def look_again(self) -> None:
+        """See what others have committed since the staging transaction first read something."""
+        if self.sqlite:
+            self._cursor.execute("COMMIT")
+            self._cursor.execute("BEGIN")
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -98,7 +171,9 @@ class Workspace:
         try:
             yield
         except BaseException as error:
-            self._cursor.execute("ROLLBACK TO part")
+            # Worded anew each time, psycopg looks at what it was, and forgets all that it prepared: what an aborted
+            # pipeline should have prepared is not there.
+            self._cursor.execute(f"ROLLBACK TO part -- {next(_numbers)}")
             self._cursor.execute("RELEASE part")
             if isinstance(error, sqlite3.IntegrityError | psycopg.errors.UniqueViolation):
                 raise KeyTaken from error
@@ -109,9 +184,21 @@ class Workspace:
         """End the transaction under way, keeping what it did."""
         self._driver.commit()
 
+    @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Statements that nobody waits for, PostgreSQL's answers to which come together; an error is raised at the end."""
+        if self.sqlite:
+            yield
+            return
+        with self._driver.pipeline():
+            yield
+
     def execute(self, statement: str, /, **values: object) -> int:
-        """Run one statement; returns how many rows it touched."""
-        return int(self._run(statement, values).rowcount)
+        """Run one statement; returns how many rows it touched, which is not known yet where it is `pipelined`."""
+        count = int(self._run(statement, values).rowcount)
+        if count and (table := _inserted_into(statement)):
+            self._note(table)
+        return count
 
     def one(self, statement: str, /, **values: object) -> tuple[Any, ...]:
         """The one row of a query."""
@@ -124,10 +211,15 @@ class Workspace:
         row = self._run(statement, values).fetchone()
         return int(row[0]) if row and row[0] is not None else 0
 
+    def all(self, statement: str, /, **values: object) -> list[tuple[Any, ...]]:
+        """All rows of a query that has few."""
+        found: list[tuple[Any, ...]] = self._run(statement, values).fetchall()
+        return found
+
     def rows(self, statement: str, /, **values: object) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, streamed, on a cursor of their own (other statements may run meanwhile)."""
         # A plain cursor of PostgreSQL's driver would hold the whole result in memory.
-        cursor = self._driver.cursor() if self.sqlite else self._driver.cursor(name=f"rows_{next(_cursor_numbers)}")
+        cursor = self._driver.cursor() if self.sqlite else self._driver.cursor(name=f"rows_{next(_numbers)}")
         try:
             cursor.execute(spelled(statement, self.kind), values)
             while chunk := cursor.fetchmany(FETCH):
@@ -136,24 +228,40 @@ class Workspace:
             cursor.close()
 
     def fill(self, table: str, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[object]]]) -> None:
-        """Write chunks of tuples into a table: by executemany on SQLite, by COPY on PostgreSQL. No chunk: no statement."""
+        """Write chunks of tuples into a table: by INSERT, many by COPY on PostgreSQL. No chunk: no statement."""
         waiting = iter(chunks)
         first = next(waiting, None)
         if not first:
             return
+        self._note(table)
         names = ", ".join(f'"{name}"' for name in columns)
-        if self.sqlite:
-            statement = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"
-            for chunk in chain([first], waiting):
-                self._cursor.executemany(statement, chunk)
+        second = next(waiting, None)
+        every = chain([first], [second] if second else (), waiting)
+        if self.sqlite or (second is None and len(first) <= AT_ONCE):
+            self._insert(table, names, len(columns), every)
             return
         filled = 0
         with self._cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            for chunk in chain([first], waiting):
+            for chunk in every:
                 filled += len(chunk)
                 for row in chunk:
                     copy.write_row(row)
         self.expect(filled)
+
+    def _insert(self, table: str, names: str, width: int, chunks: Iterable[Sequence[Sequence[object]]]) -> None:
+        marks = f"({', '.join(['?' if self.sqlite else '%s'] * width)})"
+        insert = f"INSERT INTO {table} ({names}) VALUES "
+        for chunk in chunks:
+            # On PostgreSQL, which has few rows here, all of them go at once.
+            size = AT_ONCE if self.sqlite else len(chunk)
+            whole = len(chunk) - len(chunk) % size
+            for start in range(0, whole, size):
+                self._cursor.execute(
+                    _several(insert, marks, size), tuple(chain.from_iterable(chunk[start : start + size]))
+                )
+            if whole < len(chunk):
+                self._cursor.executemany(insert + marks, chunk[whole:])
+            self.expect(len(chunk))
 
     def _run(self, statement: str, values: Mapping[str, object]) -> Any:
         return self._cursor.execute(spelled(statement, self.kind), values)
@@ -164,17 +272,31 @@ class Workspace:
             self._cursor.executemany(spelled(statement, self.kind), rows)
 
     def expect(self, rows: int) -> None:
-        """Say that temporary tables have so many rows now: from many on, `analyze` is worth its time."""
-        self._large = self._large or (rows > ANALYZED and not self.sqlite)
+        """Say that so many rows were put into temporary tables now."""
+        self._rows += rows
+        self._large = self._rows > LARGE
 
     def analyze(self, *tables: str) -> None:
         """Tell PostgreSQL's planner how large temporary tables are; SQLite joins in the order written.
 
         Only once many rows were filled in: for a few, any plan will do, and this costs more than the batch.
         """
-        if self._large:
+        if self._large and not self.sqlite:
             for table in tables:
                 self._cursor.execute(f"ANALYZE {table}")
+
+    def _empty(self) -> None:
+        # Emptying them at each commit by itself, PostgreSQL would truncate all of them, filled or not: 3 ms.
+        if not self._filled:
+            return
+        tables = sorted(self._filled)
+        dead = self._memory.get(DEAD, 0) + self._rows
+        if dead > MOST_DEAD:
+            self._cursor.execute(f"TRUNCATE {', '.join(tables)}")
+        else:
+            self._cursor.execute("; ".join(f"DELETE FROM {table}" for table in tables))
+        self._memory[DEAD] = 0 if dead > MOST_DEAD else dead
+        self._filled.clear()
 
     def close(self) -> None:
         """Give the connection back; whatever was not committed is rolled back."""
@@ -193,31 +315,15 @@ def begin_writing(connection: sqlite3.Connection, wait: float) -> None:
         raise Busy from error
 
 
-# What the two databases spell differently.
-WORDS: Mapping[str, Mapping[str, str]] = {
-    "sqlite": {
-        "then": "CROSS JOIN",  # SQLite joins in the order written when told so
-        "differs": "IS NOT",
-        "same": "IS",
-        "json": "text",
-    },
-    "postgresql": {
-        "then": "JOIN",
-        "differs": "IS DISTINCT FROM",
-        "same": "IS NOT DISTINCT FROM",
-        "json": "jsonb",
-    },
-}
+_INSERTED = re.compile(r"INSERT (?:OR \w+ )?INTO (\w+)")
 
-_VALUE = re.compile(r"(?<![:\w]):([a-z_]+)")
-_WORD = re.compile(r"\{([a-z_]+)\}")
+
+@lru_cache(maxsize=100)
+def _several(insert: str, marks: str, rows: int) -> str:
+    return insert + ", ".join([marks] * rows)
 
 
 @lru_cache(maxsize=2000)
-def spelled(statement: str, kind: str) -> str:
-    """The statement as the database spells it."""
-    words = WORDS[kind]
-    statement = _WORD.sub(lambda match: words[match.group(1)], statement)
-    if kind == "postgresql":
-        statement = _VALUE.sub(r"%(\1)s", statement.replace("%", "%%"))
-    return statement
+def _inserted_into(statement: str) -> str | None:
+    found = _INSERTED.match(statement)
+    return found[1] if found else None

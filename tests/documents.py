@@ -26,6 +26,7 @@ _MADE_UP = (
     (re.compile(r"\b[1-9][0-9]{15}\b"), "<code>"),
     (re.compile(r"(?<=<card_number>)[1-9][0-9]{9}\b"), "<card>"),
     (re.compile(r"\b[0-9]+\.[0-9]{3}\b"), "<seconds>"),
+    (re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\b"), "<stamp>"),
 )
 
 

@@ -56,10 +56,14 @@ class Customer:
 
 @dataclass
 class Log:
-    """What one batch in the history did. An image of None: there was no such customer."""
+    """What one batch in the history did, or a portion of it. An image of None: there was no such customer.
+
+    `part_of` is the first portion of the same batch, None in that itself; batches go by the number of their first portion.
+    """
 
     number: int
     undoes: int | None = None
+    part_of: int | None = None
     in_force: bool = True
     keep_undo: bool = True
     before: dict[int, Fields | None] = field(default_factory=dict)
@@ -93,10 +97,10 @@ class Model:
     history: dict[int, Log] = field(default_factory=dict)
     versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def apply(self, batch: Import) -> Done:
-        """Import row by row. A fault leaves everything as it was."""
+    def apply(self, batch: Import, part_of: int | None = None) -> Done:
+        """Import row by row. A fault leaves everything as it was. `part_of`: the first portion of the same batch."""
         was = copy.deepcopy((self.customers, self.points))
-        log, done = Log(len(self.history) + 1, keep_undo=batch.keep_undo), Done()
+        log, done = Log(len(self.history) + 1, part_of=part_of, keep_undo=batch.keep_undo), Done()
         made: list[tuple[int, Customer]] = []
         moved: set[int] = set()
         for number, row in enumerate(batch.rows, 1):
@@ -207,12 +211,17 @@ class Model:
     def root(self, number: int) -> int:
         """The import at the beginning of a chain of undos."""
         undoes = self.history[number].undoes
-        return number if undoes is None else self.root(undoes)
+        return self.batch(number) if undoes is None else self.root(undoes)
+
+    def batch(self, number: int) -> int:
+        """The batch that a portion belongs to."""
+        first = self.history[number].part_of
+        return number if first is None else first
 
     def touched(self, customer: int, root: int) -> bool:
         """Whether another import that is in force did something to the customer."""
-        others = (log for log in self.history.values() if log.undoes is None and log.in_force and log.number != root)
-        return any(log.touches(customer) for log in others)
+        logs = (log for log in self.history.values() if log.undoes is None and log.in_force)
+        return any(log.touches(customer) for log in logs if self.batch(log.number) != root)
 
 
 def text(value: Value) -> str:

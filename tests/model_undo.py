@@ -20,16 +20,47 @@ class Undone:
     conflicts: list[tuple[str, str, str, str]] = field(default_factory=list)
 
 
+# Of several portions' fates of a customer, what counts: nothing comes back to who is gone, and any little is something.
+WINS = ("kept", "restored", "removed")
+
+
 def undo(model: Model, number: int) -> Undone:
-    """Take the batch back, per field, where its own value still stands."""
-    target = model.history[number]
-    if not target.keep_undo:
+    """Take the batch back, per field, where its own value still stands: one portion after another, the newest first."""
+    first = model.history[number]
+    if not first.keep_undo:
         return Undone("undo_unavailable")
-    if not target.in_force:
+    if not first.in_force:
         return Undone("already_undone")
-    log, plan = Log(len(model.history) + 1, undoes=number), _Plan(model, target)
-    plan.make()
-    fates = Counter(plan.fates())
+    targets = [log for log in model.history.values() if model.batch(log.number) == number]
+    fates: dict[int, str] = {}
+    conflicts: dict[tuple[int, str], tuple[str, str, str]] = {}
+    undone: int | None = None
+    for target in reversed(targets):
+        plan = _Plan(model, target)
+        plan.make()
+        for customer, fate in plan.fates():
+            fates[customer] = max(fate, fates.get(customer, fate), key=WINS.index)
+        for key, conflict in plan.conflicts():
+            conflicts.setdefault(key, conflict)
+        log = Log(len(model.history) + 1, undoes=number, part_of=undone)
+        undone = undone or log.number
+        _carry_out(model, plan, log)
+    # The import is in force again, or no longer; of the undos in its chain only the newest can itself be undone.
+    root = model.root(number)
+    for other in model.history.values():
+        if model.root(other.number) == root:
+            batch = model.batch(other.number)
+            other.in_force = batch == undone or (batch == root and not other.in_force)
+    named = [
+        (text(model.customers[customer].fields.get("code", code)), name, *values)
+        for (customer, name), (code, *values) in conflicts.items()
+        if fates.get(customer) != "removed"
+    ]
+    return Undone(log=undone, counts=Counter(fates.values()), conflicts=sorted(named))  # type: ignore[arg-type]
+
+
+def _carry_out(model: Model, plan: _Plan, log: Log) -> None:
+    target = plan.target
     for customer in target.before:
         here = model.customers[customer]
         was = None if here.removed else here.fields
@@ -43,12 +74,6 @@ def undo(model: Model, number: int) -> Undone:
         model.customers[customer].uses[campaign] -= uses
         log.uses[customer, campaign] = -uses
     model.history[log.number] = log
-    # The import is in force again, or no longer; of the undos in its chain only the newest can itself be undone.
-    root = model.root(number)
-    for other in model.history.values():
-        if model.root(other.number) == root:
-            other.in_force = other is log or (other.number == root and not other.in_force)
-    return Undone(log=log.number, counts=fates, conflicts=sorted(plan.conflicts))
 
 
 class _Plan:
@@ -129,24 +154,24 @@ class _Plan:
         if now:
             image[name] = now
 
-    @property
-    def conflicts(self) -> list[tuple[str, str, str, str]]:
-        """Code of the customer (as it is after the undo), field, what the batch wrote, what is there now."""
-        return [(self._code(number), name, *values) for (number, name), values in self._conflicts.items()]
+    def conflicts(self) -> Iterator[tuple[tuple[int, str], tuple[str, str, str]]]:
+        """Customer and field; the customer's code, what the batch wrote, what is there now."""
+        for (number, name), values in self._conflicts.items():
+            yield (number, name), (self._code(number), *values)
 
     def _code(self, number: int) -> str:
         fields = self.images.get(number) or self.model.customers[number].fields or self.target.before[number] or {}
         return text(fields.get("code", ""))
 
-    def fates(self) -> Iterator[str]:
+    def fates(self) -> Iterator[tuple[int, str]]:
         """restored, removed or kept: one for each customer on whom anything differed."""
         for number in self.target.before:
             if self.images.get(number, {}) is None:
-                yield "removed"
+                yield number, "removed"
             elif (number, "customer") not in self._conflicts and self._brought(number):
-                yield "restored"
+                yield number, "restored"
             elif any(customer == number for customer, _ in self._conflicts):
-                yield "kept"
+                yield number, "kept"
 
     def _brought(self, number: int) -> bool:
         """Whether a field, points or an enrolment of a customer who is there come back."""

@@ -13,7 +13,7 @@ import cli
 from app import open_core
 from importing import secrets
 from settings import load_settings
-from storage import accounts, models
+from storage import admins, models
 from tests.commandline import CommandLine, installation
 from tests.conftest import Blank
 
@@ -209,7 +209,7 @@ class TestAdmin:
         tillgate.ok("admin", "create", "Ann@Example.com", "--password-stdin", stdin="correct horse\nnot this\n")
         core = open_core(load_settings())
         with core.database.reading() as connection:
-            row = accounts.find_admin(connection, "ann@example.com")
+            row = admins.find(connection, "ann@example.com")
         core.database.dispose()
         assert row is not None
         assert (row["role"], row["account_id"]) == ("admin", None)

@@ -6,11 +6,11 @@ import io
 
 import pytest
 
-from importing import decode
+from importing import decode, records
 from importing.batch import Delimited, Source
+from importing.charset import WINDOWS_1252
 from importing.cutting import Flaw
 from importing.faults import Fault
-from legacy_api.charset import WINDOWS_1252
 
 PIPE = Delimited("|")
 TAB = Delimited("\t")
@@ -124,7 +124,7 @@ def test_in_files_the_row_after_an_unclosed_quote_may_span_lines() -> None:
 
 
 def test_in_files_what_is_read_again_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "REREAD", 100)
+    monkeypatch.setattr(records, "REREAD", 100)
     data = 'a","""\n' * 50 + 'b,"two\nlines"\n'
     found = [row for chunk in decode.rows(source(data), FILE) for row in chunk]
     # Quotes do not span lines any more by then: the last two lines are rows of their own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from unittest.mock import patch
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -90,6 +91,20 @@ def test_where_the_pieces_end_changes_nothing(
         return sorted(rows)
 
     assert told(piece) == told(1000)
+
+
+@given(TEXTS, st.sampled_from([",", "\t"]), st.integers(1, 4))
+def test_many_records_at_once_are_cut_as_one_by_one(text: str, delimiter: str, most: int) -> None:
+    def told() -> list[tuple[int, list[str], Flaw]]:
+        blocks = list(decode.blocks(source(text), Delimited(delimiter, True, True), most=most))
+        rows = [(n, c.values, c.flaw) for block in blocks for n, c in block.flawed]
+        for group in (group for block in blocks for group in groups(block, delimiter, most)):
+            rows += [(n, group.cells(i).values, Flaw.NONE) for i, n in enumerate(group.numbers)]
+        return sorted(rows)
+
+    at_once = told()
+    with patch.object(decode, "MOST", -1):
+        assert at_once == told()
 
 
 @given(TEXTS, DELIMITED)

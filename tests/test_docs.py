@@ -13,7 +13,7 @@ import pytest
 from lxml import etree
 
 from cli import COMMANDS
-from docs import generate
+from docs import faces, generate
 from importing.account import KINDS
 from importing.core import Core
 from importing.faults import FAULTS, PROBLEMS, WARNINGS, Fault
@@ -29,6 +29,7 @@ from tests.serving import serving
 
 DOCS = HOUSE / "docs"
 PROTOCOL, OPERATIONS, DEPENDENCIES = (DOCS / f"{name}.md" for name in ("protocol", "operations", "dependencies"))
+FACES = DOCS / "faces.md"
 FIXTURES = HOUSE / "fixtures" / "legacy"
 
 
@@ -112,6 +113,7 @@ def test_every_decision_is_shown_by_something_that_exists() -> None:
         for name in re.findall(r"^ *(?:async )?def (test_\w+)", text_of(path), re.MULTILINE)
     }
     cases = {path.name for path in FIXTURES.iterdir() if path.is_dir()}
+    cases |= {f"{path.parent.name}/{path.name}" for path in FIXTURES.parent.glob("*/*") if path.is_dir()}
     missing = {d.id: name for d in generate.decisions() for name in d.shown_by if name not in defined | cases}
     assert missing == {}
 
@@ -119,7 +121,7 @@ def test_every_decision_is_shown_by_something_that_exists() -> None:
 def test_decisions_are_complete() -> None:
     found = generate.decisions()
     assert len({decision.id for decision in found}) == len(found)
-    assert {decision.section for decision in found} == set(generate.SECTIONS)
+    assert {decision.section for decision in found} == {*generate.SECTIONS, *faces.SECTIONS}
     for decision in found:
         assert decision.decision, decision.id
         assert decision.why, decision.id
@@ -127,7 +129,7 @@ def test_decisions_are_complete() -> None:
 
 
 def test_every_decision_is_in_its_table() -> None:
-    rows = table(PROTOCOL, "decisions")
+    rows = table(PROTOCOL, "decisions") + table(FACES, "decisions about the faces")
     assert [d.id for d in generate.decisions() if f'<a id="{d.id}"></a>' not in rows] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from typing import cast
 
@@ -194,9 +195,10 @@ class TestPolicies:
     def test_another_on_error_is_an_error(self) -> None:
         assert refusal({"on_error": "stop"}).message == "Invalid on_error: stop. Use reject or skip."
 
-    def test_async(self) -> None:
-        assert refusal({"async": "Yes"}).code == "async_not_served"
-        assert batch({"async": "no"})
+    @pytest.mark.parametrize("sent", ["Yes", "no"])
+    def test_async_changes_nothing_of_the_batch(self, sent: str) -> None:
+        made, plain = batch({"async": sent}), batch()
+        assert replace(made, source=plain.source) == plain
 
 
 class TestCampaigns:
@@ -359,7 +361,6 @@ class TestOrder:
         ("card_number_generate", {"card_number_generate": "x"}, "bad_card_digits"),
         ("campaigns_to_include", {"campaigns_to_include": "x"}, "bad_campaign"),
         ("on_error", {"on_error": "x"}, "bad_on_error"),
-        ("async", {"async": "yes"}, "async_not_served"),
         ("request_id", {"request_id": "x" * 256}, "bad_request_id"),
         ("headers", {"profiles_header_1": "x"}, "unknown_header"),
     )
@@ -376,20 +377,74 @@ class TestOrder:
         assert refusal({}, data=data).message == "No data was given"
 
 
-class TestUndo:
+class TestBatchId:
     def asked(self, **fields: str) -> Asked:
         return Asked(NO_CORE, ACCESS, Form(fields, None, "UTF-8", b""))
 
     def test_a_batch_id(self) -> None:
-        assert envelope.undo(self.asked(batch_id=" b1 ")) == "b1"
+        assert envelope.batch_id(self.asked(batch_id=" b1 ")) == "b1"
 
     def test_none(self) -> None:
         with pytest.raises(Fault, match="missing_batch_id"):
-            envelope.undo(self.asked(batch_id=" "))
+            envelope.batch_id(self.asked(batch_id=" "))
 
     def test_one_that_no_database_takes(self) -> None:
         with pytest.raises(Fault, match="unknown_batch"):
-            envelope.undo(self.asked(batch_id="a\x00b"))
+            envelope.batch_id(self.asked(batch_id="a\x00b"))
+
+
+class TestPage:
+    def asked(self, **fields: str) -> tuple[int, int]:
+        return envelope.page(Asked(NO_CORE, ACCESS, Form(fields, None, "UTF-8", b"")))
+
+    def test_defaults(self) -> None:
+        assert self.asked() == self.asked(offset=" ", length="") == (0, 20)
+
+    def test_given(self) -> None:
+        assert self.asked(offset=" 0040 ", length="100") == (40, 100)
+
+    @pytest.mark.parametrize("sent", ["-1", "1.0", "x", "1" * 10, "9" * 5000, "\u0668"])
+    def test_another_offset_is_an_error(self, sent: str) -> None:
+        with pytest.raises(Fault, match="bad_offset"):
+            self.asked(offset=sent, length="x")
+
+    @pytest.mark.parametrize("sent", ["0", "101", "-1", "x", "9" * 5000])
+    def test_another_length_is_an_error(self, sent: str) -> None:
+        with pytest.raises(Fault, match="bad_length"):
+            self.asked(length=sent)
+
+
+class TestNames:
+    """What the columns are called in a file of failed rows."""
+
+    GAP: Mapping[str, str] = {"profiles_header_1": "CODE", "profiles_header_2": "", "profiles_header_4": "City"}
+
+    def test_by_position(self) -> None:
+        assert batch({"profiles_header_1": "Code", "profiles_header_2": "custome_date"}).names == (
+            "code",
+            "custom_date",
+        )
+
+    def test_an_unused_column_has_none(self) -> None:
+        assert batch({**self.GAP, "profiles_header_3": ""}).names == ("code", "", "", "city")
+
+    def test_a_gap_is_an_unused_column_where_a_row_is_as_wide(self) -> None:
+        made = batch(self.GAP, data=b"1|x\n1|x|y|Ulm\n")
+        assert made.names == ("code", "", "", "city")
+        assert [header.position for header in made.headers] == [1, 2, 3, 4]
+
+    def test_a_gap_is_none_where_no_row_is(self) -> None:
+        assert batch(self.GAP, data=b"1|x|Ulm\n").names == ("code", "", "city")
+
+
+class TestData:
+    @pytest.mark.parametrize("data", [b"\r\n", b" | \n|\t|", b"\xa0|\n".decode("latin-1").encode()])
+    def test_rows_with_nothing_in_them_are_none(self, data: bytes) -> None:
+        with pytest.raises(Fault, match="no_data"):
+            envelope.check_data(batch(data=data))
+
+    def test_one_row_is_enough(self) -> None:
+        envelope.check_data(batch(data=b"\n" * 70_000 + b"|x"))
 
 
 class TestYes:

@@ -6,8 +6,9 @@ import codecs
 
 import pytest
 
-from legacy_api.charset import WINDOWS_1252, Evidence, declared, known
+from importing.charset import WINDOWS_1252, Evidence, known
 from tests.form_requests import MULTIPART, URLENCODED, Dribble, environ, multipart, read, urlencoded
+from transport.charset import declared
 
 LATIN = URLENCODED + "; charset="
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from importing.faults import Fault
 from legacy_api.budget import UNAUTHENTICATED
 from legacy_api.form import Unreadable, read_form
-from legacy_api.multipart import Multipart
 from legacy_api.urlencoded import Urlencoded, unquote
 from tests.form_requests import (
     BOUNDARY,
@@ -26,6 +25,7 @@ from tests.form_requests import (
     read,
     urlencoded,
 )
+from transport.multipart import Multipart
 
 QUICK = settings(max_examples=300, deadline=None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from importing.batch import Counts, Made, Outcome
 from importing.faults import Fault
 from legacy_api import replies
 from legacy_api.formats import PIECE, Format, Kind, choose, is_callback
-from legacy_api.replies import Group, Rows, Text
+from legacy_api.replies import Group, Groups, Rows, Text
 from tests.test_replies import EVERY_TREE
 
 # What XML 1.0 can carry.
@@ -245,6 +246,21 @@ class TestPieces:
         assert 0 < read < 10_000
 
     @pytest.mark.parametrize("kind", Kind)
+    def test_groups_are_made_while_they_are_written(self, kind: Kind) -> None:
+        made = 0
+
+        def batches() -> Iterator[Group]:
+            nonlocal made
+            for _ in range(1000):
+                made += 1
+                yield Group("batch", (Rows("customer", ("row",), range(2_000), lambda item: (str(item),)),))
+
+        pieces = Format(kind, callback="f").encode(Group("response", (Groups("batches", batches()),)))
+        next(pieces)
+        assert 0 < made < 5
+        assert len(next(pieces)) < 2 * PIECE
+
+    @pytest.mark.parametrize("kind", Kind)
     def test_100_000_customers_take_less_than_a_second(self, kind: Kind) -> None:
         # 0.12 s where this was written; the bound only catches what is slower by its nature.
         made = [Made(n, str(10**15 + n), str(10**9 + n)) for n in range(100_000)]
@@ -264,7 +280,7 @@ def trees() -> list[Group]:
 
 def as_json(element: etree._Element) -> Any:
     """The mapping rules of docs/protocol.md, Replies, once more, from the XML's side."""
-    if re.fullmatch("problems|warnings|conflicts", element.tag):
+    if re.fullmatch("problems|warnings|conflicts|batches", element.tag):
         return [as_json(child) for child in element]
     if len(element) == 0 and not element.attrib:
         return element.text or ""

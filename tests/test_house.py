@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 HOUSE = Path(__file__).parents[1]
-CODE = ("commands", "importing", "legacy_api", "storage")
+CODE = ("commands", "importing", "legacy_api", "modern_api", "storage", "transport")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 LONGEST_FILE = 350
 LONGEST_FUNCTION = 60

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import pytest
 from hypothesis import given
@@ -10,13 +12,34 @@ from hypothesis import strategies as st
 
 from importing.batch import Undone
 from importing.core import Core
-from tests import model_undo
+from tests import in_portions, model_undo
 from tests.actual import Actual, compare, customers_of, expected
 from tests.model import Import, Model
 from tests.strategies import imports, profile, resolved, undoable
 
-Step = Import | int
-STEPS = st.one_of(imports(3, narrow=True).map(undoable), imports(5).map(undoable), st.integers(0, 5))
+
+@dataclass(frozen=True)
+class Job:
+    """A batch written in `portions`, and what others do in between, after each of them but the last."""
+
+    portions: tuple[Import, ...]
+    between: tuple[Import | int | None, ...]
+
+
+@st.composite
+def jobs(draw: st.DrawFn, most_rows: int = 6, *, narrow: bool = True) -> Job:
+    whole = undoable(draw(imports(most_rows, narrow=narrow).filter(lambda batch: len(batch.rows) > 1)))
+    cuts = sorted(draw(st.sets(st.integers(1, max(1, len(whole.rows) - 1)), min_size=1, max_size=3)))
+    parts = [whole.rows[start:end] for start, end in zip_longest([0, *cuts], cuts)]
+    portions = tuple(replace(whole, rows=rows) for rows in parts if rows)
+    others = st.one_of(st.none(), imports(2, narrow=True).map(undoable), st.integers(0, 5))
+    return Job(portions, tuple(draw(others) for _ in portions[1:]))
+
+
+Step = Import | Job | int
+STEPS = st.one_of(
+    imports(3, narrow=True).map(undoable), imports(5).map(undoable), jobs(), jobs(narrow=False), st.integers(0, 5)
+)
 FULL = ("code", "card_number", "first_name", "custom_date", "customer_username", "customer_PIN", "custom_field_1")
 BOTH = Import(
     FULL,
@@ -47,6 +70,22 @@ class Story:
             self.ids[done.log] = result.id
         return done.log is not None
 
+    def job(self, job: Job) -> None:
+        """Write the batch in its portions, with what others do between them."""
+        first, batch_id = None, in_portions.begin(self.actual.core, self.actual.batch(job.portions[0]))
+        for portion, other in zip_longest(job.portions, job.between):
+            rows = resolved(portion, customers_of(self.truth))
+            result, done = self.actual.portion(rows, batch_id), self.truth.apply(rows, first)
+            compare(self.truth, done, result, rows)
+            first = first or done.log
+            if isinstance(other, Import):
+                self.apply(other)
+            elif other is not None and (choices := [number for number in self.undoable() if number != first]):
+                self.undo(choices[other % len(choices)])
+        in_portions.end(self.actual.core, self.actual.number, batch_id)
+        if first is not None:
+            self.ids[first] = batch_id
+
     def undo(self, number: int) -> Undone:
         """Preview, then undo, and hold both against the model."""
         before = self.actual.everything()
@@ -67,7 +106,8 @@ class Story:
 
     def undoable(self) -> list[int]:
         """What can be undone now: the imports in force, and the newest undo of each chain."""
-        return [log.number for log in self.truth.history.values() if log.in_force and log.keep_undo]
+        logs = (log for log in self.truth.history.values() if log.in_force and log.keep_undo)
+        return [log.number for log in logs if log.part_of is None]
 
 
 def told(undone: Undone) -> list[tuple[str, str, str, str]]:
@@ -109,6 +149,8 @@ def test_undo_in_any_order_is_as_the_model_says(actual: Actual, steps: Sequence[
         choices = story.undoable()
         if isinstance(step, Import):
             story.apply(step)
+        elif isinstance(step, Job):
+            story.job(step)
         elif choices:
             story.undo(choices[step % len(choices)])
     actual.check()
@@ -145,4 +187,27 @@ def test_undo_redo_and_undo_again_is_undo(actual: Actual, batches: list[Import],
         states.append(actual.raw())
     assert len(set(states[0::2])) == 1
     assert len(set(states[1::2])) <= 1
+    actual.check()
+
+
+@profile(75, 5000)
+@given(
+    steps=st.lists(
+        st.one_of(jobs(), jobs(narrow=False), jobs(2), imports(2, narrow=True).map(undoable)), min_size=1, max_size=3
+    ),
+    picks=st.lists(st.integers(0, 5), min_size=1, max_size=5),
+)
+def test_a_batch_in_portions_is_undone_as_its_portions_one_after_another(
+    actual: Actual, steps: list[Job | Import], picks: list[int]
+) -> None:
+    story = Story(actual)
+    story.apply(BOTH)
+    for step in steps:
+        if isinstance(step, Job):
+            story.job(step)
+        else:
+            story.apply(step)
+    for pick in picks:
+        choices = story.undoable()
+        story.undo(choices[-1 - pick % len(choices)])
     actual.check()

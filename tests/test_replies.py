@@ -13,9 +13,11 @@ from lxml import etree
 
 from importing.batch import Conflict, Counts, Made, Outcome, Undone
 from importing.faults import FAULTS, PROBLEMS, WARNINGS, Fault, Problem
-from legacy_api import replies
+from importing.follow import Followed, Progress, Reason
+from importing.jobs import Queued
+from legacy_api import following, replies
 from legacy_api.formats import Format, Kind
-from legacy_api.replies import Group
+from legacy_api.replies import Group, Groups
 
 SCHEMA = etree.XMLSchema(etree.parse(Path(__file__).parent.parent / "fixtures" / "legacy" / "reply.xsd"))
 
@@ -38,6 +40,30 @@ FULL = outcome(Counts(2, 3, 1, 0, 2), MADE, problems=PROBLEMS_FOUND)
 PREVIEW = outcome(Counts(2, 1), [], problems=[], batch_id="")
 UNDONE = Undone("u1", "b1", 3, 2, 1, CONFLICTS)
 
+FOLLOWED = Followed(
+    id="b1",
+    kind="import",
+    status="imported",
+    face="legacy",
+    user_id="john1970",
+    progress=Progress(9, 9, 5, 2),
+    counts=Counts(2, 3, 1, 0, 2),
+    reason=None,
+    charset="UTF-8",
+    milliseconds=250,
+    created_at=1795251600000,
+    started_at=0,
+    updated_at=0,
+    ended_at=0,
+    request_ref="",
+    undoes="",
+)
+WHY = Reason("bad_rows", bad_rows(PROBLEMS_FOUND).message)
+WHOLE = following.tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")
+WAITING = following.tree(replace(FOLLOWED, status="queued", progress=Progress(), counts=Counts()), [], [], "none")
+UNDO = following.tree(replace(FOLLOWED, kind="undo", counts=Counts(), undoes="b0"), [], [], "expired")
+IN_VAIN = following.tree(replace(FOLLOWED, status="failed", reason=WHY), [], PROBLEMS_FOUND, "none")
+
 EVERY_TREE: dict[str, Group] = {
     "imported": replies.imported(PLAIN, details=False).root,
     "imported with details": replies.imported(PLAIN, details=True).root,
@@ -48,6 +74,11 @@ EVERY_TREE: dict[str, Group] = {
     "undone": replies.undone(UNDONE).root,
     "undone without conflicts": replies.undone(Undone("u1", "b1", 3, 2, 0, [])).root,
     "undo checked": replies.undone(Undone("", "b1", 3, 2, 1, CONFLICTS)).root,
+    "queued": replies.queued(Queued("b1")).root,
+    "status": replies.success(WHOLE),
+    "batches": replies.success(Groups("batches", [WAITING, WHOLE, UNDO, IN_VAIN])),
+    "no batches": replies.success(Groups("batches", [])),
+    "cancelled": following.changed(replace(FOLLOWED, status="cancelled")).root,
     "bad rows": replies.refused(bad_rows(PROBLEMS_FOUND)),
     "bad rows with details": replies.refused(bad_rows(PROBLEMS_FOUND), details=True),
     "error with details": replies.refused(Fault("no_data"), details=True),
@@ -191,6 +222,35 @@ def test_an_undo() -> None:
 def test_a_preview_of_an_undo_is_checked_and_has_no_id() -> None:
     assert names(EVERY_TREE["undo checked"], "batch") == ["undoes", "customers", "conflicts"]
     assert as_json(EVERY_TREE["undo checked"])["batch"]["status"] == "checked"
+
+
+def test_a_queued_batch_has_its_id_and_nothing_else() -> None:
+    answer = replies.queued(Queued("b1", replayed=True))
+    assert as_json(answer.root) == {"status": "success", "batch": {"status": "queued", "id": "b1"}}
+    assert (answer.batch_id, answer.replayed) == ("b1", True)
+
+
+def test_a_status_has_its_elements_in_order() -> None:
+    root = replies.success(WHOLE)
+    expected = ["id", "status", "created_stamp", "user_id", "progress", "customers", "problems", "undo"]
+    assert names(root, "batch") == expected
+    assert as_xml(root).xpath("batch/@*") == []
+    assert names(root, "batch/progress") == ["total", "processed", "successful", "failed"]
+    counts = ["new", "updated", "unchanged", "ignored", "failed"]
+    assert names(root, "batch/customers") == [*counts, "customer", "customer"]
+    assert as_xml(root).findtext("batch/created_stamp") == "2026-11-21 09:00:00"
+
+
+def test_what_an_undo_undoes_and_why_a_job_failed_stand_at_the_end() -> None:
+    assert names(replies.success(UNDO), "batch")[-2:] == ["undo", "undoes"]
+    assert names(replies.success(IN_VAIN), "batch")[-2:] == ["undo", "reason"]
+    assert as_json(replies.success(IN_VAIN))["batch"]["reason"] == {"code": "bad_rows", "message": WHY.message}
+
+
+def test_the_list_wrapper_of_batches_is_a_bare_array() -> None:
+    found = as_json(EVERY_TREE["batches"])["batches"]
+    assert [batch["status"] for batch in found] == ["queued", "imported", "imported", "failed"]
+    assert as_json(EVERY_TREE["no batches"]) == {"status": "success", "batches": []}
 
 
 def test_conflicts_only_where_there_are_some() -> None:

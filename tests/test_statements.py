@@ -18,6 +18,8 @@ from tests.demo import Demo
 NAMES = ("code", "card_number", "first_name", "customer_username", "auto_add")
 # PostgreSQL is told the sizes of six temporary tables once there are many rows; for a few that would cost more than it saves.
 TOLD_SIZES = 6
+# Of a terminal's post. Each is an exchange with PostgreSQL, but for the ten that are sent together.
+OF_A_POST = 24
 
 
 def _batch(account: int, numbers: range) -> Batch:
@@ -31,21 +33,43 @@ def _batch(account: int, numbers: range) -> Batch:
     return Batch(account, "u", "legacy", headers, Delimited("|"), source, Mode.UPDATE, campaigns=campaigns)
 
 
+def _terminal(account: int, text: str) -> Batch:
+    names = ("code", "card_number", "first_name", "last_name", "auto_add")
+    headers = tuple(Header(position, BY_NAME[name]) for position, name in enumerate(names, 1))
+    campaigns = (Campaign(1, "898989889", "Club", CampaignType.POINTS),)
+    source = Source(io.BytesIO(text.encode()), "utf-8", len(text))
+    return Batch(account, "u", "legacy", headers, Delimited("|"), source, Mode.UPDATE, campaigns=campaigns)
+
+
 @contextmanager
 def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The statements that a workspace gives the database, one for each call of the driver; rows of a call apart."""
     statements: list[str] = []
     with monkeypatch.context() as patched:
-        for name in ("execute", "rows", "number", "one", "analyze", "many", "fill"):
+        for name in ("execute", "rows", "all", "number", "one", "analyze", "many", "fill"):
             real = getattr(Workspace, name)
 
-            def counted(self: Workspace, *args: object, _real: object = real, _name: str = name, **values: object) -> object:
+            def counted(
+                self: Workspace, *args: object, _real: object = real, _name: str = name, **values: object
+            ) -> object:
                 statements.append(f"{_name} {args[0]}")
                 assert callable(_real)
                 return _real(self, *args, **values)
 
             patched.setattr(Workspace, name, counted)
         yield statements
+
+
+def test_a_terminals_post_takes_few_statements(core: Core, account: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "1|7001|Ann||25\n2|7002|Bob||25\n3|7003|Cid||25\n"
+    run.run(core, _terminal(account.number, "1|7001|Eve||5\n"))
+    with _counted(monkeypatch) as statements:
+        outcome = run.run(core, _terminal(account.number, rows))
+    assert (outcome.counts.new, outcome.counts.updated) == (2, 1)
+    # Sizes are told of no few rows, and there are no problems, warnings or made codes to be written down.
+    nothing = ("analyze", "fill batch_problem")
+    given = [statement for statement in statements if not statement.startswith(nothing)]
+    assert len(given) <= OF_A_POST, "\n".join(given)
 
 
 def test_a_batch_of_3000_rows_takes_the_statements_of_one_of_30(

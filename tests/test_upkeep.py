@@ -32,7 +32,9 @@ def test_undo_states_beyond_the_newest_and_older_than_the_days_expire_and_are_dr
     core = replace(core, undo_keep=1, undo_days=30)
     actual = Actual(core)
     ids = [
-        actual.apply(Import(("code", "first_name"), ({"code": "k1", "first_name": name},), "update", campaigns=("club",))).id
+        actual.apply(
+            Import(("code", "first_name"), ({"code": "k1", "first_name": name},), "update", campaigns=("club",))
+        ).id
         for name in ("ann", "bob", "eve")
     ]
     assert (upkeep.tend(core), _images(core)) == (0, 2)

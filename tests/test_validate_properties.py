@@ -135,7 +135,7 @@ def test_checking_by_column_finds_what_taking_rows_one_by_one_finds(
     batch = Batch(1, "u", "legacy", headers(" ".join(names)), delimited, source, campaigns=campaigns)
     problems: Spool[Problem] = Spool()
     fields = [header.field for header in batch.headers]
-    checked = Checked(batch, fields, Marked(), problems, Spool(), piece)
+    checked = Checked(batch, fields, Marked(), problems, Spool(), piece=piece)
     rows = [row for chunk in checked.chunks() for row in chunk]
 
     good, said = one_by_one(batch, text)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from importing.faults import Fault
 from legacy_api.calls.batch import customers_batch
+from legacy_api.calls.jobs import customers_batch_cancel, customers_batch_resume
+from legacy_api.calls.status import customers_batch_status, customers_batches
 from legacy_api.calls.undo import customers_batch_undo
 from legacy_api.envelope import Asked
 from legacy_api.replies import Answer
@@ -22,6 +24,10 @@ class Call:
 
 SERVED: Mapping[str, Call] = {
     "customers_batch": Call(customers_batch, imports=True),
+    "customers_batch_status": Call(customers_batch_status, imports=False),
+    "customers_batches": Call(customers_batches, imports=False),
+    "customers_batch_cancel": Call(customers_batch_cancel, imports=True),
+    "customers_batch_resume": Call(customers_batch_resume, imports=True),
     "customers_batch_undo": Call(customers_batch_undo, imports=True),
 }
 
@@ -30,10 +36,6 @@ NOT_YET = frozenset(
         "campaigns_list",
         "customer_balance",
         "customer_info",
-        "customers_batch_cancel",
-        "customers_batch_resume",
-        "customers_batch_status",
-        "customers_batches",
         "generate_card_number",
         "manage_fields",
         "validate_customer_password",

@@ -1,17 +1,20 @@
-"""`type=customers_batch`: import customers, or only check them. Source: docs/protocol.md, Parameters."""
+"""`type=customers_batch`: import customers, queue them, or only check them. Source: docs/protocol.md, Parameters."""
 
 from __future__ import annotations
 
-from importing import account, run
+from importing import account, jobs, run
 from legacy_api import envelope, replies
 from legacy_api.envelope import Asked
 from legacy_api.replies import Answer
 
 
 def customers_batch(asked: Asked) -> Answer:
-    """Run the batch; with `dry_run` only check it."""
+    """Run the batch; with `dry_run` only check it, `async` or not; with `async` queue it."""
     batch = envelope.batch(asked, account.load(asked.core, asked.access.account))
     details = asked.says("details")
     if asked.says("dry_run"):
         return replies.checked(run.preview(asked.core, batch), details=details)
+    if asked.says("async"):
+        envelope.check_data(batch)
+        return replies.queued(jobs.submit(asked.core, batch, asked.request_id))
     return replies.imported(run.run(asked.core, batch), details=details)

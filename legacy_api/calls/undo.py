@@ -10,7 +10,7 @@ from legacy_api.replies import Answer
 
 def customers_batch_undo(asked: Asked) -> Answer:
     """Undo the batch that `batch_id` names; with `dry_run` only check it."""
-    batch_id = envelope.undo(asked)
+    batch_id = envelope.batch_id(asked)
     if asked.says("dry_run"):
         return replies.undone(undo.preview(asked.core, asked.access.account, batch_id))
     return replies.undone(undo.undo(asked.core, asked.access.account, batch_id, asked.access.user_id, "legacy"))

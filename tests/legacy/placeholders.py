@@ -1,6 +1,6 @@
 """What a reply cannot say beforehand: codes, cards and ids that are made up, and how long it took.
 
-In the files of a case they stand as `{code 1}`, `{card of 10 digits 1}`, `{batch 1}` and `{seconds}`; the same
+In the files of a case they stand as `{code 1}`, `{card of 10 digits 1}`, `{batch 1}`, `{seconds}` and `{stamp}`; the same
 placeholder is the same value wherever it stands in the case, and two different ones are two different values.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_PLACEHOLDER = re.compile(r"\{(?:(code|batch) (\w+)|card of (\d+) digits (\w+)|(seconds))\}")
+_PLACEHOLDER = re.compile(r"\{(?:(code|batch) (\w+)|card of (\d+) digits (\w+)|(seconds)|(stamp))\}")
 
 
 class Placeholders:
@@ -40,6 +40,8 @@ class Placeholders:
                 pattern += f"(?P={names[found[0]]})"
             elif found[5]:
                 pattern += r"[0-9]+\.[0-9]{3}"
+            elif found[6]:
+                pattern += r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
             else:
                 names[found[0]] = f"p{len(names)}"
                 pattern += f"(?P<{names[found[0]]}>{_shape(found)})"

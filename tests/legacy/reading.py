@@ -12,6 +12,7 @@ from typing import Any
 FOLDER = Path(__file__).parents[2] / "fixtures" / "legacy"
 SCHEMA = FOLDER / "reply.xsd"
 INDENT = "    "
+LATER = "..."
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -21,10 +22,11 @@ _PLAIN = {b"t": b"\t", b"r": b"\r", b"n": b"\n", b"s": b" ", b"\\": b"\\"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent, as bytes, in order; and HTTP headers besides."""
+    """What is sent, as bytes, in order; and HTTP headers besides. `later`: when the jobs that wait are done."""
 
     fields: Fields
     headers: dict[str, str] = field(default_factory=dict)
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def read_request(text: str) -> Request:
     fields += [(name, value) for name, value in own if value is not None and not name.startswith("@")]
     headers = {name[1:]: value for name, value in own if value is not None and name.startswith("@")}
     sent = ((n, v) for name, value in fields if value is not None for n, v in _expanded(name, value))
-    return Request(tuple((_bytes(name), _bytes(value)) for name, value in sent), headers)
+    return Request(tuple((_bytes(name), _bytes(value)) for name, value in sent), headers, LATER in text.split("\n"))
 
 
 def _case(folder: Path) -> Case:
@@ -90,7 +92,7 @@ def _parsed(text: str) -> Iterator[tuple[str, str | None]]:
     lines = text.split("\n")
     while lines:
         line = lines.pop(0)
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.startswith("#") or line == LATER:
             continue
         if line.startswith("!"):
             yield line[1:], None

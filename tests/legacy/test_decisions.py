@@ -326,9 +326,7 @@ def test_a_callback_is_a_dotted_path_of_identifiers(client: TestApp, callback: s
     ["alert(1)", "a b", "1a", "a.", ".a", "a..b", "a[b]", 'a["b"]', "a['<']", "a[']", "a;b", "é", "x" * 129, "a-b"],
 )
 @pytest.mark.parametrize("output", ["", "JSON"])
-def test_any_other_callback_is_a_plain_json_error(
-    client: TestApp, world: World, callback: str, output: str
-) -> None:
+def test_any_other_callback_is_a_plain_json_error(client: TestApp, world: World, callback: str, output: str) -> None:
     response = post(client, BATCH, callback=callback, output=output)
     assert response.content_type == "application/json"
     assert error_of(response).startswith("Invalid callback")

@@ -17,13 +17,14 @@ from webtest import TestApp  # type: ignore[import-untyped]
 from app import create_app
 from importing import run
 from importing.core import Core
-from storage import models
+from storage import engine, models, workspace
 from tests.conftest import settings_for
 from tests.demo import Demo
 from tests.legacy.sending import Encoding, Format, Reply, send
 from tests.legacy.world import World
 
 PATIENCE = 30.0
+WAITED_IN = (engine.__file__, workspace.__file__)
 FIELDS = {
     "user_id": "john1970",
     "user_api_key": "1959caadac9b13dcb3",
@@ -67,7 +68,7 @@ def at_once(client: TestApp, world: World, *requests: dict[str, str]) -> list[Re
 
 
 def wait_until_running(count: int) -> None:
-    """Until so many threads are at work in the import, or waiting there."""
+    """Until so many threads have come as far as they can."""
     deadline = time.monotonic() + PATIENCE
     while sum(map(_imports, threading.enumerate())) < count:
         assert time.monotonic() < deadline
@@ -75,12 +76,12 @@ def wait_until_running(count: int) -> None:
 
 
 def _imports(thread: threading.Thread) -> bool:
+    """Whether a thread waits for its turn to write, or for the copy that came before."""
     frame = sys._current_frames().get(thread.ident or 0)
-    below = False
     while frame is not None:
-        if frame.f_code.co_filename == run.__file__:
-            return below
-        below, frame = True, frame.f_back
+        if frame.f_code.co_name in ("alone", "writing") and frame.f_code.co_filename in WAITED_IN:
+            return True
+        frame = frame.f_back
     return False
 
 
@@ -94,6 +95,17 @@ def test_a_copy_that_arrives_while_the_first_is_running_imports_nothing(
     assert sorted(reply.headers.get("Idempotent-Replayed", "") for reply in replies) == ["", "true", "true"]
     assert world.count("batch") == 1
     assert world.customers([])[0]["campaigns"] == {"898989889": "25.00"}
+
+
+@pytest.mark.parametrize("more", [{}, {"request_id": "till-7-0001"}], ids=["without a key", "with a key"])
+def test_a_copy_that_arrives_while_the_first_is_being_queued_queues_nothing(
+    patient: tuple[TestApp, World], more: dict[str, str]
+) -> None:
+    client, world = patient
+    replies = at_once(client, world, *[{**FIELDS, **more, "async": "yes"}] * 3)
+    assert {reply.body for reply in replies} == {replies[0].body}
+    assert sorted(reply.headers.get("Idempotent-Replayed", "") for reply in replies) == ["", "true", "true"]
+    assert (world.count("batch"), world.count("job")) == (1, 1)
 
 
 def test_without_a_key_the_same_request_later_is_a_new_one(patient: tuple[TestApp, World]) -> None:
@@ -121,3 +133,41 @@ def test_a_key_in_use_for_a_different_request_is_an_error(patient: tuple[TestApp
     assert refused.json["error"] == "The request_id k1 was used for a different request."
     assert imported.json["status"] == "success"
     assert world.count("batch") == 1
+
+
+@pytest.mark.parametrize("at", ["the beginning", "the end"])
+def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
+    patient: tuple[TestApp, World], monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    client, world = patient
+    pairs = [(name.encode(), value.encode()) for name, value in FIELDS.items()]
+    written, copied = run._remember, threading.Event()
+    second: list[Future[Reply]] = []
+
+    def send_a_copy() -> None:
+        if not second:
+            second.append(pool.submit(send, client, pairs, Encoding.URLENCODED, Format.JSON))
+            assert copied.wait(PATIENCE)
+
+    def remembered(*arguments: object) -> None:
+        if at == "the beginning":
+            send_a_copy()
+        written(*arguments)  # type: ignore[arg-type]
+        if at == "the end":
+            send_a_copy()
+
+    alone = workspace.Workspace.alone
+
+    def waits(work: workspace.Workspace, place: int) -> object:
+        if second:
+            copied.set()
+        return alone(work, place)
+
+    monkeypatch.setattr(run, "_remember", remembered)
+    monkeypatch.setattr(workspace.Workspace, "alone", waits)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(send, client, pairs, Encoding.URLENCODED, Format.JSON).result(PATIENCE)
+        again = second[0].result(PATIENCE)
+    assert again.json == first.json
+    assert world.count("batch") == 1
+    assert world.customers([])[0]["campaigns"] == {"898989889": "25.00"}

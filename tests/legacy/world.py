@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Text, cast, delete, insert, literal, select, update
 
 from importing.core import Core
-from storage import models
+from storage import job_models, models
 from storage.engine import Kind, now
 from tests.demo import Demo
 
 LASTING = {"account", "api_user", "admin_user", "campaign", "campaign_item", "custom_field", "audit"}
-EMPTIED = [table for table in reversed(models.metadata.sorted_tables) if table.name not in LASTING]
+EMPTIED = [table for table in reversed(job_models.job.metadata.sorted_tables) if table.name not in LASTING]
 SECRETS = {"customer_password": "password", "customer_PIN": "pin"}
 PLAIN = ("code", "card_number", *models.PROFILE, "customer_username")
 

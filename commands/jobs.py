@@ -1,0 +1,99 @@
+"""`tillgate cancel`, `tillgate resume` and `tillgate failed`: what can be done about an import in the background."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from commands.opening import opened
+from commands.printing import json_option, print_json, say
+from importing import follow, jobs, mending
+from importing.core import Core
+from importing.faults import Fault
+from storage import batches as stored
+
+
+@click.command()
+@click.argument("batch_id", metavar="BATCH")
+@json_option
+def cancel(batch_id: str, as_json: bool) -> None:
+    """End a batch that is queued or running. The rows that it has written stay, and can be undone.
+
+    \b
+    Example:
+      tillgate cancel 3f0c1a52c7b94f1f
+    """
+    with opened() as core:
+        account = _account_of(core, batch_id)
+        jobs.cancel(core, account, batch_id, "cli")
+        _show(core, account, batch_id, as_json)
+
+
+@click.command()
+@click.argument("batch_id", metavar="BATCH")
+@json_option
+def resume(batch_id: str, as_json: bool) -> None:
+    """Go on with a batch that was cancelled, or that failed for a reason from outside, where it stood.
+
+    \b
+    Example:
+      tillgate resume 3f0c1a52c7b94f1f
+    """
+    with opened() as core:
+        account = _account_of(core, batch_id)
+        jobs.resume(core, account, batch_id, "cli")
+        _show(core, account, batch_id, as_json)
+
+
+@click.command()
+@click.argument("batch_id", metavar="BATCH")
+@click.argument("file", metavar="[FILE]", default="-", type=click.Path(dir_okay=False, allow_dash=True))
+def failed(batch_id: str, file: str) -> None:
+    """Write the failed rows of a batch as CSV, with what is wrong in front, to be mended and imported again.
+
+    FILE must not be there yet; without it the rows go to standard output. Passwords and PINs are masked: what stays
+    masked is not imported.
+
+    \b
+    Examples:
+      tillgate failed 3f0c1a52c7b94f1f > failed.csv
+      tillgate failed 3f0c1a52c7b94f1f failed.csv && tillgate import greatwidgets failed.csv
+    """
+    with opened() as core:
+        lines = mending.file_of(core, _account_of(core, batch_id), batch_id)
+        if file == "-":
+            sys.stdout.writelines(lines)
+        else:
+            _write(Path(file), lines)
+            say(f"Written to {file}.")
+
+
+def _account_of(core: Core, batch_id: str) -> int:
+    with core.database.reading() as connection:
+        row = stored.find(connection, batch_id)
+    if row is None:
+        raise Fault("unknown_batch", value=batch_id)
+    return int(row["account_id"])
+
+
+def _show(core: Core, account: int, batch_id: str, as_json: bool) -> None:
+    found = follow.find(core, account, batch_id)
+    if found is None:
+        raise Fault("unknown_batch", value=batch_id)
+    if as_json:
+        print_json({"id": found.id, "status": found.status})
+    else:
+        click.echo(f"The batch {found.id} is {found.status}.")
+
+
+def _write(path: Path, lines: Iterator[str]) -> None:
+    # Never over a file that somebody may be mending.
+    with path.open("x", encoding="utf-8", newline="") as file:
+        try:
+            file.writelines(lines)
+        except BaseException:
+            path.unlink()
+            raise

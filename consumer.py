@@ -1,0 +1,99 @@
+"""The consumer of jobs: in `tillgate serve` one process of it, with `tillgate worker` as many as wanted, on any host.
+
+One thread does portions, which are work for a processor; some deliver to webhooks, which is waiting; one looks for what
+nobody works on. A stop lets the portion under way end.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from huey.consumer import Consumer as HueyConsumer
+
+from importing import jobs, webhooks
+from importing.core import Core
+from queueing import DELIVERY, PORTION, UNREACHABLE, HueyQueue
+
+log = logging.getLogger("tillgate.worker")
+
+# Portions are work for one processor; a receiver of webhooks that is slow must not hold up the others.
+THREADS = {PORTION: 1, DELIVERY: 4}
+# Seconds between two looks into an empty queue: at first, growing to at most. (Redis and PostgreSQL call instead.)
+FIRST_LOOK, LONGEST_LOOK = 0.02, 0.2
+# Seconds between two tries to reach a queue that cannot be reached, and two looks at whether all threads are alive.
+RETRY = 2.0
+HEALTH = 10.0
+
+
+class _Threads(HueyConsumer):  # type: ignore[misc]
+    def __init__(self, huey: Any, threads: int) -> None:
+        # Nothing is scheduled in huey: what is due later stands in the database.
+        super().__init__(
+            huey,
+            workers=threads,
+            periodic=False,
+            initial_delay=FIRST_LOOK,
+            max_delay=LONGEST_LOOK,
+            scheduler_interval=60,
+        )
+
+    def _set_signal_handlers(self) -> None:
+        # Whoever runs the consumer decides what a signal means.
+        pass
+
+
+class Consumer:
+    """Consumes a core's queue until it is stopped."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._stop = threading.Event()
+        self._running: list[_Threads] = []
+        self._recovery = threading.Thread(target=self._recover, name="recovery", daemon=True)
+
+    def run(self, beat: Callable[[], bool], pause: float = 1.0) -> None:
+        """Consume for as long as `beat`, called every `pause` seconds, says so; then let end what is under way."""
+        self._recovery.start()
+        alive = HEALTH
+        while beat():
+            if not self._running:
+                self._start()
+            alive -= pause
+            if alive <= 0:
+                alive = HEALTH
+                for threads in self._running:
+                    threads.check_worker_health()
+            self._stop.wait(pause if self._running else RETRY)
+        self._stop.set()
+        for threads in self._running:
+            threads.stop_flag.set()
+        for threads in self._running:
+            for _, thread in threads.worker_threads:
+                thread.join()
+
+    def _start(self) -> None:
+        core, queue = self._core, self._core.queue
+        handlers: dict[str, Callable[..., object]] = {
+            PORTION: lambda batch_id, number: jobs.portion(core, batch_id, number),
+            DELIVERY: lambda delivery_id: webhooks.deliver(core, delivery_id),
+        }
+        assert isinstance(queue, HueyQueue)
+        try:
+            self._running = [_Threads(queue.consume(name, do), THREADS[name]) for name, do in handlers.items()]
+        except UNREACHABLE as error:
+            log.error("the queue cannot be reached: %s", type(error).__qualname__)
+            return
+        for threads in self._running:
+            threads.start()
+
+    def _recover(self) -> None:
+        while not self._stop.is_set():
+            for recover in (jobs.recover, webhooks.recover):
+                try:
+                    recover(self._core)
+                except Exception as error:  # the thread's outermost door: without it nothing would be taken over again
+                    log.warning("recovery waits: %s", type(error).__qualname__)
+            self._stop.wait(jobs.RECOVERY_PAUSE)

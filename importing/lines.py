@@ -1,0 +1,98 @@
+"""Bytes → texts of whole lines, streaming: memory grows neither with the data nor with a line."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from importing.batch import Source
+from importing.charset import UTF_8
+
+PIECE = 64 * 1024  # bytes read at once
+LINE_END = re.compile(r"\r\n|\r|\n")
+
+_BOM = codecs.BOM_UTF8
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Some whole lines; `end` is the byte behind them.
+
+    `cut`: one line that is too long, of which `text` is the beginning, "" where all of it is blank; the rest is skipped.
+    """
+
+    text: str
+    end: int
+    cut: bool = False
+
+
+def whole_lines(source: Source, start: int, longest: int, blank: str, piece: int = PIECE) -> Iterator[Lines]:
+    """The lines from byte `start` on, which begins one. Of lines of more than `longest` characters only the beginning.
+
+    `blank`: the characters of which blank lines are made. Raises UnicodeDecodeError.
+    """
+    size_of = sizes(source)
+    end = start or size_of_bom(source)
+    carried: list[str] = []
+    size = 0
+    beginning: str | None = None
+    only_blanks = True
+    for text in decoded(source, start, piece):
+        if beginning is not None:
+            line_end = LINE_END.search(text)
+            only_blanks = only_blanks and not text[: line_end.start() if line_end else None].strip(blank)
+            skipped, text = (text, "") if line_end is None else (text[: line_end.end()], text[line_end.end() :])
+            end += size_of(skipped)
+            if line_end is None:
+                continue
+            yield Lines("" if only_blanks else beginning, end, True)
+            beginning = None
+        if behind := max(text.rfind("\n"), text.rfind("\r")) + 1:
+            lines = "".join(carried) + text[:behind]
+            end += size_of(lines)
+            yield Lines(lines, end)
+            carried, size = [], 0
+        carried.append(text[behind:])
+        size += len(text) - behind
+        if size > longest:
+            line = "".join(carried)
+            beginning, only_blanks = line[:longest], not line.strip(blank)
+            end += size_of(line)
+            carried, size = [], 0
+    if beginning is not None:
+        yield Lines("" if only_blanks else beginning, end, True)
+    elif size:
+        lines = "".join(carried)
+        yield Lines(lines, end + size_of(lines))
+
+
+def decoded(source: Source, start: int = 0, piece: int = PIECE) -> Iterator[str]:
+    """The text in pieces, without a BOM; a CR LF is never cut in two. Raises UnicodeDecodeError."""
+    decoder = codecs.getincrementaldecoder(source.charset)()
+    source.file.seek(start or size_of_bom(source))
+    held = ""
+    while raw := source.file.read(piece):
+        text = held + decoder.decode(raw)
+        held = "\r" if text.endswith("\r") else ""
+        if text := text.removesuffix(held):
+            yield text
+    if text := held + decoder.decode(b"", final=True):
+        yield text
+
+
+def size_of_bom(source: Source) -> int:
+    """How many bytes of a BOM the source begins with; it is no part of the text, whatever the charset."""
+    source.file.seek(0)
+    return len(_BOM) if source.file.read(len(_BOM)) == _BOM else 0
+
+
+def sizes(source: Source) -> Callable[[str], int]:
+    """How many bytes of the source a text of it was. All charsets but UTF-8 have one byte a character."""
+    return _in_utf_8 if codecs.lookup(source.charset).name == UTF_8.codec else len
+
+
+def _in_utf_8(text: str) -> int:
+    # Python knows of each text whether it is ASCII, and need not look.
+    return len(text) if text.isascii() else len(text.encode())

@@ -1,0 +1,25 @@
+"""`type=customers_batch_status` and `customers_batches`: what became of batches. Source: docs/protocol.md, Jobs."""
+
+from __future__ import annotations
+
+from importing import follow
+from importing.faults import Fault
+from legacy_api import envelope, following
+from legacy_api.envelope import Asked
+from legacy_api.replies import Answer
+
+
+def customers_batch_status(asked: Asked) -> Answer:
+    """Tell of the batch, or the undo, that `batch_id` names."""
+    batch_id = envelope.batch_id(asked)
+    found = follow.find(asked.core, asked.access.account, batch_id)
+    if found is None:
+        raise Fault("unknown_batch", value=batch_id)
+    return following.status(asked.core, asked.access.account, found)
+
+
+def customers_batches(asked: Asked) -> Answer:
+    """Tell of the account's batches like that, the newest first: `length` of them after the first `offset`."""
+    offset, length = envelope.page(asked)
+    found = follow.newest(asked.core, asked.access.account, offset=offset, length=length)
+    return following.history(asked.core, asked.access.account, found)

@@ -1,0 +1,73 @@
+"""What became of a batch -> a reply tree. Source: docs/protocol.md, Jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from importing import follow, undo
+from importing.batch import Made
+from importing.core import Core
+from importing.faults import Problem
+from importing.follow import Followed
+from legacy_api.replies import Answer, Group, Groups, Node, Text, customers, problems, success
+
+# The statuses of a batch whose codes and cards stand in the store, and do not grow any more.
+TELLS_MADE = frozenset(("imported", "failed", "cancelled"))
+
+
+def status(core: Core, account: int, found: Followed) -> Answer:
+    """The reply that tells of one batch."""
+    return Answer(success(_batch(core, account, found)))
+
+
+def history(core: Core, account: int, found: Iterable[Followed]) -> Answer:
+    """The reply that tells of several. The lists of each are read when it is written out."""
+    return Answer(success(Groups("batches", (_batch(core, account, batch) for batch in found))))
+
+
+def changed(found: Followed) -> Answer:
+    """The reply to a cancel and a resume: the first two elements of a status."""
+    return Answer(success(Group("batch", _head(found))))
+
+
+def stamp(milliseconds: int) -> str:
+    """A time as this protocol writes it, in UTC.
+
+    >>> stamp(1795251600000)
+    '2026-11-21 09:00:00'
+    """
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def tree(found: Followed, made: Iterable[Made], wrong: Iterable[Problem], undo_state: str) -> Group:
+    """A batch with what is known of its rows, and whether it can be undone."""
+    members: list[Node] = [
+        *_head(found),
+        Text("created_stamp", stamp(found.created_at)),
+        Text("user_id", found.user_id),
+        _progress(found),
+        Group("customers", tuple(customers(found.counts, made, details=True))),
+        problems("problem", wrong),
+        Text("undo", undo_state),
+    ]
+    if found.undoes:
+        members.append(Text("undoes", found.undoes))
+    if found.reason is not None:
+        members.append(Group("reason", (Text("code", found.reason.code), Text("message", found.reason.message))))
+    return Group("batch", tuple(members))
+
+
+def _head(found: Followed) -> tuple[Node, ...]:
+    return Text("id", found.id), Text("status", found.status)
+
+
+def _batch(core: Core, account: int, found: Followed) -> Group:
+    made = follow.made(core, account, found.id) if found.status in TELLS_MADE else ()
+    wrong = follow.problems(core, account, found.id)
+    return tree(found, made, wrong, undo.state(core, account, found.id))
+
+
+def _progress(found: Followed) -> Group:
+    names = ("total", "processed", "successful", "failed")
+    return Group("progress", tuple(Text(name, str(getattr(found.progress, name))) for name in names))
