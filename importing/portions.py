@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from itertools import starmap
+from itertools import groupby, starmap
 from typing import Any, BinaryIO, cast
 
 from importing import jobinput, order, wording
@@ -168,7 +168,7 @@ def fail(core: Core, claim: Claim, fault: Fault) -> None:
         values: dict[str, object] = {}
         if fault.code == "bad_rows":
             job, batch = claim.job, _batch(core, claim)
-            failed = len({problem.row for problem in fault.problems})
+            failed = sum(1 for _ in groupby(problem.row for problem in fault.problems))
             outcome = Outcome(claim.batch_id, Counts(), (), fault.problems, (), batch.charset, 0.0)
             remember_rows(work, batch, outcome)
             batches.count(work, claim.account, claim.batch_id, rows=job["total"], failed=failed)

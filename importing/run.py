@@ -6,10 +6,11 @@ import hashlib
 import json
 import secrets
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice, starmap
+from itertools import groupby, islice, starmap
 
 import sqlalchemy.exc
 
@@ -239,7 +240,8 @@ def remember_rows(work: Workspace, batch: Batch, outcome: Outcome, start: Cursor
     )
     for kind, rows in lists:
         batches.insert_problems(work, batch.account, outcome.batch_id, kind, rows, again=start.rows > 0)
-    rows_failed = sorted({problem.row for problem in outcome.problems})
+    # In row order already, and perhaps a million of them.
+    rows_failed = array("q", (row for row, _ in groupby(problem.row for problem in outcome.problems)))
     if rows_failed:
         found = failed.cells(batch, rows_failed, start)
         texts = ((row, json.dumps(cells, ensure_ascii=False)) for row, cells in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,8 +90,17 @@ def test_the_php_example(shop: Shop) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_example(shop: Shop) -> None:
-    [printed] = shop.shell.run([block("sh", "printf").text], shop.url)
+    [printed] = shop.shell.run([block("sh", "printf 'Jane").text], shop.url)
     assert comparable(printed) == comparable(block("xml").text)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_example_of_a_newer_client(shop: Shop) -> None:
+    [printed] = shop.shell.run([block("sh", "printf 'Source_id").text], shop.url)
+    expected = json.loads(block("json").text)
+    assert {name: re.sub("[0-9a-f]{20}", "", value) for name, value in json.loads(printed).items()} == {
+        name: re.sub("[0-9a-f]{20}", "", value) for name, value in expected.items()
+    }
 
 
 def test_the_jsonp_example(shop: Shop) -> None:
