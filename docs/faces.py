@@ -26,6 +26,7 @@ _VALUES: Mapping[Kind, str] = {
     Kind.EMAIL: "any text; an odd one is a warning",
     Kind.PHONE: "any text; an odd one is a warning",
     Kind.ISO_DATE: "an ISO 8601 date",
+    Kind.DATE: "a date YYYY-MM-DD",
     Kind.PICK: "one of {choices}, in any case",
     Kind.COUNTRY: "two letters, ISO 3166-1 alpha-2",
 }

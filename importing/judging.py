@@ -64,6 +64,7 @@ _TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]")
 _ISO_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)((?:\.[0-9]+)?)((?:[eE][+-]?[0-9]+)?)")
 EXACT_DIGITS = 15  # of a number that comes back as it was, whoever reads it
+_BASIC_DATE = re.compile(r"[0-9]{8}(?![0-9])")
 _NO_DATE = "0000-00-00"  # what MySQL and the vendor's own replies write where there is none
 _NO_TIME = "00:00:00"
 
@@ -90,11 +91,15 @@ def stored_date_time(text: str) -> str:
 def stored_iso_date(text: str) -> str:
     """The date YYYY-MM-DD of an ISO 8601 date, or date and time with or without an offset; "" for none. Raises Wrong.
 
+    The basic form (19700517) is known too.
+
     >>> stored_iso_date("2020-02-29T23:59:59.5+02:00")
     '2020-02-29'
     """
     if not text:
         return ""
+    if _BASIC_DATE.match(text):
+        text = f"{text[:4]}-{text[4:6]}-{text[6:]}"
     day, moment = text[:10], text[11:]
     if not _real(day) or (len(text) > 10 and (text[10] not in "Tt " or not _real_time(moment))):
         raise Wrong("bad_date")

@@ -94,6 +94,9 @@ def _available(core: Core, work: Workspace, account: int, batch_id: str) -> Mapp
     assert root is not None
     if root["status"] in ("queued", "running"):
         raise Fault("batch_running", value=root["id"])
+    if batch["status"] in ("failed", "cancelled") and not batches.has_changes(work, account, batch_id):
+        # It wrote nothing.
+        raise Fault("undo_unavailable", value=batch_id)
     brought_back = batch["undoes"] is not None and root["status"] != "undone"
     if brought_back and batches.grown_since(work, account, root["id"], batch["number"]):
         # A job that was resumed since is more than what this undo brought back: it is the job that can be undone.

@@ -29,7 +29,7 @@ COLUMNS: tuple[Field, ...] = (
     Field("platformCustomerId", Kind.KEY, column="code", note="the customer's code"),
     Field("customerType", Kind.PICK, Into.ATTRIBUTE, choices=("INDIVIDUAL", "BUSINESS")),
     Field("fullName", Kind.FULL_NAME),
-    Field("birthDate", Kind.ISO_DATE, column="custom_date", note="YYYY-MM-DD"),
+    Field("birthDate", Kind.DATE, column="custom_date", note="YYYY-MM-DD"),
     Field("email", Kind.EMAIL),
     Field("businessLegalName", into=Into.ATTRIBUTE),
     Field("businessRegistrationNumber", into=Into.ATTRIBUTE),

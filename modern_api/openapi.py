@@ -164,6 +164,8 @@ def _operation_for_people(face: people.Face, route: people.Route) -> dict[str, A
         "summary": route.summary,
         "responses": {},
     }
+    if 422 in route.refusals:
+        operation["parameters"] = [IDEMPOTENCY_KEY]
     if route.signed_in:
         # Where nobody who is not signed in is refused, the cookie is optional.
         operation["security"] = [{"session": []}] + ([] if 401 in route.refusals else [{}])

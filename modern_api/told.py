@@ -10,7 +10,6 @@ from importing import follow
 from importing.core import Core
 from importing.faults import Problem
 from importing.follow import Followed
-from importing.spool import Spool
 
 
 def job(core: Core, account: int, face: str, batch_id: str | None) -> Followed | None:
@@ -20,10 +19,8 @@ def job(core: Core, account: int, face: str, batch_id: str | None) -> Followed |
 
 
 def failed_rows(core: Core, account: int, batch_id: str) -> Iterator[list[Problem]]:
-    """The problems of each failed row, in row order."""
-    with follow.rows(core, account, batch_id) as rows:
-        # Spooled at once: a client that reads slowly must not keep a connection of the database.
-        problems = Spool(rows.problems())
+    """The problems of each failed row, in row order, read page by page as they are sent."""
+    problems = follow.problems(core, account, batch_id)
     return (list(of_row) for _, of_row in groupby(problems, key=lambda problem: problem.row))
 
 

@@ -62,7 +62,8 @@ def submitted(call: Call, format: Format) -> Queued:
             mode=format.mode,
             on_error=OnError.SKIP,
             request_key=key or None,
-            request_digest=_same_request(format.face, call.access.user_id, upload.digest),
+            # Only who sends a key asks for repetitions to be known: two equal files may well be meant.
+            request_digest=_same_request(format.face, call.access.user_id, upload.digest) if key else b"",
             charset=upload.charset.name,
             requirements=format.requirements,
             reference=format.reference,

@@ -153,6 +153,16 @@ def store_reply(work: Workspace, account: int, key: str, digest: bytes, batch_id
     )
 
 
+def has_changes(work: Workspace, account: int, batch_id: str) -> bool:
+    """Whether a batch has written anything."""
+    found = work.all(
+        "SELECT change FROM change WHERE account_id = :account AND batch_id = :batch LIMIT 1",
+        account=account,
+        batch=batch_id,
+    )
+    return bool(found)
+
+
 def last_change(work: Workspace, account: int) -> int:
     """The newest number that a change or a batch of the account has."""
     return work.number("SELECT last_change FROM account WHERE id = :account", account=account)

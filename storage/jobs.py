@@ -196,7 +196,9 @@ def add_pieces(connection: Connection, account: int, input_id: str, first: int, 
 def piece(connection: Connection, account: int, input_id: str, n: int) -> bytes | None:
     """A sealed piece of a job's data."""
     mine = (job_input.c.account_id == account, job_input.c.input_id == input_id, job_input.c.n == n)
-    return connection.execute(select(job_input.c.data).where(*mine)).scalar()
+    found = connection.execute(select(job_input.c.data).where(*mine)).scalar()
+    _forget_pages(connection)
+    return found
 
 
 def has_input(connection: Connection, job: RowMapping) -> bool:
@@ -212,6 +214,13 @@ def drop_input(connection: Connection, account: int, input_id: str) -> None:
     needed = select(job.c.batch_id).where(same, job.c.state.in_(ACTIVE)).exists()
     mine = (job_input.c.account_id == account, job_input.c.input_id == input_id)
     connection.execute(delete(job_input).where(*mine, ~needed))
+    _forget_pages(connection)
+
+
+def _forget_pages(connection: Connection) -> None:
+    # Nobody reads a piece twice: SQLite need not keep up to 44 MB of them on every connection that had some.
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA shrink_memory")
 
 
 def stale_inputs(connection: Connection, since: int, ended_since: int) -> list[tuple[int, str]]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from webtest import TestApp  # type: ignore[import-untyped]
 
-from importing import undo, upkeep
+from importing import follow, undo, upkeep
 from importing.access import authenticate
 from importing.core import Core
 from importing.faults import Fault
@@ -70,3 +70,16 @@ def test_a_dry_run_refuses_a_request_id_that_was_used_for_another_request(client
     assert status("k1") == "success"
     assert status("k1", dry_run="yes") == "success"
     assert status("k2", dry_run="yes") == status("k2") == "The request_id K was used for a different request."
+
+
+def test_a_reply_that_is_given_again_is_the_same_to_the_byte_whatever_the_rows_held(
+    client: TestApp, core: Core, account: Demo
+) -> None:
+    told = ["\0\x1b0\u2400", "\x1b1\0"]
+    data = "\n".join(["k1|Ann", *(f"k2|{value}" for value in told)])
+    more = {"request_id": "K", "on_error": "skip", "details": "yes", "output": "json"}
+    first, again = (client.post("/", {**BATCH, "profiles_data": data, **more}) for _ in range(2))
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert first.body == again.body
+    kept = follow.problems(core, account.number, first.headers["X-Batch-Id"])
+    assert [problem.value for problem in kept] == told

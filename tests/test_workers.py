@@ -213,7 +213,7 @@ def test_a_dead_workers_job_is_taken_over_within_its_lease(installation: Install
 def test_a_worker_paused_past_its_lease_is_fenced_off(installation: Installation) -> None:
     at = installation
     paused = at.start()
-    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 4 * ROWS))).batch_id
+    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 12 * ROWS))).batch_id
 
     def pause_while_it_has_a_claim() -> bool:
         paused.send_signal(signal.SIGSTOP)
@@ -232,7 +232,7 @@ def test_a_worker_paused_past_its_lease_is_fenced_off(installation: Installation
         at.kill(process)
     after = jobs.submit(at.core, batch(at.core, at.demo, rows("after", 10))).batch_id
     eventually(lambda: at.status(after) == "imported")
-    total = 4 * ROWS + 10
+    total = 12 * ROWS + 10
     assert holds(at.core, at.demo) == Held(total, total * 2500, total)
 
 
@@ -258,7 +258,7 @@ def _locked(database: Database) -> bool:
 def test_a_worker_that_is_stopped_ends_its_portion_first(installation: Installation) -> None:
     at = installation
     worker = at.start()
-    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 4 * ROWS))).batch_id
+    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 12 * ROWS))).batch_id
     eventually(lambda: at.processed(batch_id) > 0)
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=PATIENCE)
@@ -267,7 +267,7 @@ def test_a_worker_that_is_stopped_ends_its_portion_first(installation: Installat
     assert not _claimed(at, batch_id)
     at.start()
     eventually(lambda: at.status(batch_id) == "imported", TAKEN_OVER + 30)
-    assert holds(at.core, at.demo).customers == 4 * ROWS
+    assert holds(at.core, at.demo).customers == 12 * ROWS
 
 
 def test_a_queue_that_is_down_loses_nothing(tmp_path: Path, blank_sqlite: Callable[[Path], Database]) -> None:
@@ -346,7 +346,7 @@ def test_a_server_that_is_stopped_leaves_no_claim_behind(
     at = Installation(settings, core, open_accounts(core)[0])
     environment = {**at.environment, "TILLGATE_JOB_LEASE": "600"}
     with serving(tmp_path, "--workers", "1", environment=environment) as server:
-        batch_id = jobs.submit(core, batch(core, at.demo, rows("c", 4 * ROWS))).batch_id
+        batch_id = jobs.submit(core, batch(core, at.demo, rows("c", 12 * ROWS))).batch_id
         eventually(lambda: at.processed(batch_id) > 0 and _claimed(at, batch_id))
         # As the terminal does: all of its processes are told.
         for process in (server.process.pid, *_children(server.process.pid)):

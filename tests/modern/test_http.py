@@ -13,12 +13,13 @@ from flask import Flask
 from werkzeug.test import Client
 
 from app import create_app
-from importing import jobs, undo
+from importing import follow, jobs, undo
 from importing.core import Core
 from importing.faults import FAULTS, Fault
 from modern_api import serving, uploads
 from modern_api.grid import batch_id, job_id
 from queueing import HueyQueue
+from storage import batches
 from storage.engine import Busy, Database
 from tests.conftest import settings_for
 from tests.demo import Demo
@@ -278,6 +279,28 @@ class TestJobs:
             assert told["progress"]["total"] == 20_000
             assert 0 < told["progress"]["processed"] == told["progress"]["successful"] < 20_000
             assert "completedAt" not in told
+
+    def test_failed_rows_are_read_as_they_are_sent(
+        self, caller: Caller, core: Core, queue: HeldQueue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        head, _, row = FILES[caller.name].partition(b"\n")
+        count = 6000
+        job = caller.queued(head + b"\n" + row.replace(b"\n", b",too many\n") * count)
+        queue.run(core)
+        pages = 0
+        page = batches.page
+
+        def counted(*asked: Any) -> Any:
+            nonlocal pages
+            pages += 1
+            return page(*asked)
+
+        monkeypatch.setattr(batches, "page", counted)
+        monkeypatch.setattr(follow, "PAGE", 100)
+        response = caller.client.get(caller.api.of(job), headers=caller.headers, buffered=False)
+        assert 0 < pages < count / 100 / 2
+        assert response.data.count(b"stands in a column without a header") == count
+        assert pages > count / 100
 
     def test_the_list_of_actions(self, callers: Callers, monkeypatch: pytest.MonkeyPatch) -> None:
         caller = callers("voucherify")

@@ -132,7 +132,11 @@ class TestRepetition:
         assert (first.json["count"], [error["index"] for error in first.json["errors"]]) == (1, [1])
         assert first.headers["X-Batch-Id"] == again.headers["X-Batch-Id"]
         assert ("Idempotent-Replayed" in first.headers, again.headers["Idempotent-Replayed"]) == (False, "true")
-        assert send(signed_in, "name\nGlobex\n", headers=headers).status_int == 422
+        reused = send(signed_in, "name\nGlobex\n", headers=headers)
+        assert (reused.status_int, reused.json) == (
+            422,
+            {"error": "The Idempotency-Key was used for a different text."},
+        )
         assert send(signed_in, "name\nGlobex\n", headers={"Idempotency-Key": "x" * 256}).status_int == 400
 
     def test_without_a_key_nothing_is_new(self, signed_in: TestApp) -> None:

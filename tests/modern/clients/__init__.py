@@ -19,6 +19,7 @@ from tests.documents import HOUSE
 FOLDER = Path(__file__).parent
 CACHE = HOUSE / ".cache" / "clients"
 PATIENCE = 300
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def javascript() -> Path:
@@ -72,4 +73,8 @@ def _installed(kind: str, locked: Path, command: Callable[[Path], list[str]]) ->
 
 
 def _plain(environment: os._Environ[str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith("TILLGATE_")}
+    plain = {name: value for name, value in environment.items() if not name.startswith("TILLGATE_")}
+    # Node has certificates of its own; a registry behind a mirror may have one that only the system knows.
+    if SYSTEM_CERTIFICATES.is_file():
+        plain.setdefault("NODE_EXTRA_CA_CERTS", str(SYSTEM_CERTIFICATES))
+    return plain
