@@ -98,12 +98,18 @@ class Database:
     def looking(self) -> Iterator[Workspace]:
         """A connection for a few plain queries by the driver, each of which sees what stands by then."""
         fairy = self.engine.raw_connection()
+        driver: Any = fairy.driver_connection
         try:
-            work = Workspace(fairy.driver_connection, self.kind.value, None, self.data_dir / "inflight.lock", None)
+            if self.kind is Kind.POSTGRESQL:
+                # No transaction, whose beginning and end would be two exchanges more.
+                driver.autocommit = True
+            work = Workspace(driver, self.kind.value, None, self.data_dir / "inflight.lock", None)
             try:
                 yield work
             finally:
                 work.close()
+                if self.kind is Kind.POSTGRESQL and not driver.closed:
+                    driver.autocommit = False
         finally:
             fairy.close()
 
