@@ -141,11 +141,12 @@ def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
 ) -> None:
     client, world = patient
     pairs = [(name.encode(), value.encode()) for name, value in FIELDS.items()]
-    written, copied = run._remember, threading.Event()
+    written, sent, copied = run._remember, threading.Event(), threading.Event()
     second: list[Future[Reply]] = []
 
     def send_a_copy() -> None:
-        if not second:
+        if not sent.is_set():
+            sent.set()
             second.append(pool.submit(send, client, pairs, Encoding.URLENCODED, Format.JSON))
             assert copied.wait(PATIENCE)
 
@@ -159,7 +160,7 @@ def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
     alone = workspace.Workspace.alone
 
     def waits(work: workspace.Workspace, place: int) -> object:
-        if second:
+        if sent.is_set():
             copied.set()
         return alone(work, place)
 
