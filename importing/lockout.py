@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from storage.sidefile import SideFile
+
+# Seconds. Who waits longer for the other processes is served without a lockout.
+PATIENCE = 2.0
 MINUTE = 60_000
 WINDOW = 10 * MINUTE
 PAIR_LIMIT = 20
@@ -40,14 +40,7 @@ class Lockout:
     """The failures of (user, address) pairs and of addresses. All times are milliseconds since the epoch."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._guard = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._process = 0
-
-    def __del__(self) -> None:
-        if self._connection is not None and self._process == os.getpid():
-            self._connection.close()
+        self._file = SideFile(path, _SCHEMA, PATIENCE)
 
     def locked(self, user: str, address: str, now: int) -> bool:
         """Whether the user at that address, or the address as a whole, has to wait."""
@@ -57,7 +50,7 @@ class Lockout:
         """How long they have to, in milliseconds."""
         query = "SELECT max(locked_until) FROM failure WHERE who IN (?, ?) AND locked_until > ?"
         try:
-            with self._open() as connection:
+            with self._file.opened() as connection:
                 found = connection.execute(query, (_pair(user, address), _address(address), now)).fetchone()
                 return int(found[0]) - now if found[0] is not None else 0
         except sqlite3.Error as error:
@@ -68,7 +61,7 @@ class Lockout:
     def failed(self, user: str, address: str, now: int) -> None:
         """Count a failure of the pair and of the address."""
         try:
-            with self._open() as connection:
+            with self._file.opened() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     _count(connection, _pair(user, address), PAIR_LIMIT, now)
@@ -78,23 +71,6 @@ class Lockout:
                     connection.execute("COMMIT")
         except sqlite3.Error as error:
             _log.warning("the lockout file cannot be written: %s", error)
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        with self._guard:
-            # A connection must not be carried over a fork.
-            if self._connection is None or self._process != os.getpid():
-                self._connection = _connect(self._path)
-                self._process = os.getpid()
-            yield self._connection
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-256"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute(_SCHEMA)
-    return connection
 
 
 def _count(connection: sqlite3.Connection, who: str, limit: int, now: int) -> None:

@@ -5,15 +5,13 @@ Never behind the importers' lock, and not synced: what is lost with the machine 
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from limits.storage import Storage
+
+from storage.sidefile import SideFile
 
 # Seconds. Who waits longer for the other processes goes on without having been counted.
 PATIENCE = 0.25
@@ -43,15 +41,8 @@ class SqliteCounters(Storage):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path = path
-        self._guard = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._process = 0
+        self._file = SideFile(path, _SCHEMA, PATIENCE)
         self._swept = 0
-
-    def __del__(self) -> None:
-        if self._connection is not None and self._process == os.getpid():
-            self._connection.close()
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -61,7 +52,7 @@ class SqliteCounters(Storage):
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Add to a counter, which lives for `expiry` seconds from its first time on; what it is then."""
         moment = int(time.time())
-        with self._open() as connection:
+        with self._file.opened() as connection:
             count = int(connection.execute(_INCREASE, (key, amount, expiry, moment)).fetchone()[0])
             if count == amount and moment >= self._swept + SWEEP:
                 self._swept = moment
@@ -86,33 +77,16 @@ class SqliteCounters(Storage):
 
     def reset(self) -> int:
         """Drop all counters. Returns how many there were."""
-        with self._open() as connection:
+        with self._file.opened() as connection:
             return connection.execute("DELETE FROM counter").rowcount
 
     def clear(self, key: str) -> None:
         """Drop a counter."""
-        with self._open() as connection:
+        with self._file.opened() as connection:
             connection.execute("DELETE FROM counter WHERE key = ?", (key,))
 
     def _found(self, column: str, key: str) -> int | None:
         query = f"SELECT {column} FROM counter WHERE key = ? AND expires > ?"
-        with self._open() as connection:
+        with self._file.opened() as connection:
             row = connection.execute(query, (key, int(time.time()))).fetchone()
         return int(row[0]) if row is not None else None
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        with self._guard:
-            # A connection must not be carried over a fork.
-            if self._connection is None or self._process != os.getpid():
-                self._connection = _connect(self._path)
-                self._process = os.getpid()
-            yield self._connection
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-256"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute(_SCHEMA)
-    return connection

@@ -25,6 +25,7 @@ from app import create_app
 from importing.core import Core
 from importing.faults import Fault
 from settings import BadSettings, Settings, load_settings
+from storage.sidefile import SideFile
 from tests.conftest import settings_for
 from tests.demo import Demo
 from tests.legacy.conftest import Serve
@@ -114,12 +115,14 @@ def test_all_processes_of_a_machine_count_together(tmp_path: Path) -> None:
 
 
 def test_a_connection_is_not_carried_over_a_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counters = SqliteCounters(tmp_path / "rate.db")
-    counters.incr("key", 60)
-    before = counters._connection
+    file = SideFile(tmp_path / "side.db", "CREATE TABLE IF NOT EXISTS known (key TEXT)", 1.0)
+    with file.opened() as before:
+        before.execute("INSERT INTO known VALUES ('a')")
     monkeypatch.setattr("os.getpid", lambda: -1)
-    assert counters.incr("key", 60) == 2
-    assert counters._connection is not before
+    with file.opened() as after:
+        assert after is not before
+        assert after.execute("SELECT key FROM known").fetchall() == [("a",)]
+    before.close()
 
 
 # The file as a storage of `limits`
@@ -177,7 +180,6 @@ def test_a_file_that_fails_stops_no_request(
         path.rmdir() if content is None else path.unlink()
         for left in tmp_path.glob("rate.db-*"):
             left.unlink()
-        counters._connection = None
         assert counted.count(Whose.USER, "john1970") is not None
         assert caplog.records[-1].message == "requests are counted again"
 
