@@ -22,7 +22,7 @@ log = logging.getLogger("tillgate.worker")
 # Portions are work for one processor; a receiver of webhooks that is slow must not hold up the others.
 THREADS = {PORTION: 1, DELIVERY: 4}
 # Seconds between two looks into an empty queue: at first, growing to at most. (Redis and PostgreSQL call instead.)
-FIRST_LOOK, LONGEST_LOOK = 0.02, 0.2
+FIRST_LOOK, LONGEST_LOOK = 0.02, 0.08
 # Seconds between two tries to reach a queue that cannot be reached, and two looks at whether all threads are alive.
 RETRY = 2.0
 HEALTH = 10.0

@@ -12,7 +12,7 @@ from typing import Protocol
 from importing.amounts import Addition, addition
 from importing.batch import Campaign
 from importing.fields import MASK, Field, Kind
-from importing.judging import PLAUSIBLE, Judge, Wrong, judge_of, odd
+from importing.judging import PLAUSIBLE, Judge, Wrong, judge_of, odd, typed
 
 REMEMBERED = 50_000  # judged values, of all columns together
 
@@ -115,6 +115,13 @@ class NameKey(Text):
         return [(name.casefold() or None, *_first_and_last(name)) for name in names]
 
 
+class Typed(Text):
+    """A free attribute: stored as JSON (see `judging.typed`), which any text can be."""
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        return list(map({value: typed(value) for value in set(values)}.__getitem__, values))
+
+
 class Judged(Text):
     """Values that are judged one by one, each distinct one once: rows repeat their dates, choices and amounts."""
 
@@ -163,6 +170,8 @@ def columns(
             found[field.name] = Secret(secrets, masked)
         elif field.kind is Kind.FULL_NAME:
             found[field.name] = FullName()
+        elif field.kind is Kind.TYPED:
+            found[field.name] = Typed()
         elif field.kind is Kind.NAME_KEY:
             found[field.name] = NameKey(field.limit)
         elif field.kind in PLAUSIBLE:

@@ -33,7 +33,7 @@ COUNT, CHECK, APPLY = "count", "check", "apply"
 # Seconds that a portion should take, and that it waits for its turn to write.
 PORTION = 0.5
 PATIENCE = 30.0
-FIRST_ROWS, FEWEST_ROWS, MOST_ROWS = 5_000, 500, 100_000
+FIRST_ROWS, FEWEST_ROWS, MOST_ROWS = 10_000, 500, 100_000
 # Checking is so much faster than writing.
 CHECKED_ROWS = 200_000
 

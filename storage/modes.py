@@ -130,8 +130,14 @@ def _merged(before: str, document: str, sqlite: bool) -> str:
         cleared = f"json_patch('{{}}', s.{document})"
         return f"CASE WHEN instr(s.{document}, ':null') THEN {cleared} ELSE coalesce(s.{document}, '{{}}') END"
     return (
-        f"CASE WHEN s.{document} = {before} THEN {before} ELSE json_patch({before}, coalesce(s.{document}, '{{}}')) END"
+        f"CASE WHEN s.{document} = {before} THEN {before} WHEN {_first_one(before, document)} THEN s.{document} "
+        f"ELSE json_patch({before}, coalesce(s.{document}, '{{}}')) END"
     )
+
+
+def _first_one(stored: str, document: str) -> str:
+    """Whether nothing is stored and nothing is cleared: then the staged document is what comes out (SQLite)."""
+    return f"{stored} = {EMPTY} AND NOT instr(s.{document}, ':null')"
 
 
 def _document_changes(document: str, replaces: bool, sqlite: bool) -> str:
@@ -139,7 +145,7 @@ def _document_changes(document: str, replaces: bool, sqlite: bool) -> str:
     if not sqlite:
         return f"{_merged(EMPTY if replaces else stored, document, sqlite)} <> {stored}"
     staged = f"coalesce(s.{document}, '{{}}')"
-    differs = f"json_patch({stored}, {staged}) <> {stored}"
+    differs = f"({_first_one(stored, document)} OR json_patch({stored}, {staged}) <> {stored})"
     if replaces:
         # The order of the keys may differ: every given one is stored already, and none besides.
         keys = "(SELECT count(*) FROM json_each({}))"
