@@ -21,7 +21,7 @@ fate     what became of customers so far, where an undo takes its changes back o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from storage.models import DOCUMENTS, IMAGE, PROFILE
@@ -65,6 +65,9 @@ def prepare(work: Workspace, info: MutableMapping[Any, Any]) -> None:
         # Outside of the batch's transaction: a rollback would take them away again.
         for statement in _definitions(work.sqlite):
             work.execute(statement)
+        if work.sqlite:
+            for statement in _small():
+                work.execute(statement)
         work.commit()
         info["tillgate_staged"] = True
     work.begin(TABLES, info)
@@ -114,3 +117,12 @@ def _definitions(sqlite: bool) -> list[str]:
     }
     # No keys on PostgreSQL: it joins these by hash, and an index would cost more than the join.
     return [f"CREATE TEMPORARY TABLE {name} ({body})" for name, body in bodies.items()]
+
+
+def _small() -> Iterator[str]:
+    """SQLite is told that these tables are small: else it expects a million rows, and reads all customers for a Bloom
+    filter before it looks for three of them."""
+    yield "ANALYZE temp"
+    for name in TABLES:
+        yield f"INSERT INTO temp.sqlite_stat1(tbl, idx, stat) VALUES ('{name}', NULL, '100')"
+    yield "ANALYZE temp.sqlite_master"
