@@ -35,9 +35,9 @@ def batches(account_id: str, length: int, as_json: bool) -> None:
     Example:
       tillgate batches greatwidgets --length 5
     """
-    with opened() as core, core.database.reading() as connection:
+    with opened() as core, core.database.reading() as connection, core.database.looking() as work:
         account = account_row(connection, account_id)["id"]
-        found = [_as_json(row) for row in stored.followed_all(connection, account, None, None, 0, length)]
+        found = [_as_json(row) for row in stored.followed_all(work, account, None, None, 0, length)]
     if as_json:
         print_json(found)
         return
@@ -57,9 +57,9 @@ def batch(batch_id: str, as_json: bool) -> None:
     Example:
       tillgate batch 3f0c1a52c7b94f1f
     """
-    with opened() as core, core.database.reading() as connection:
+    with opened() as core, core.database.reading() as connection, core.database.looking() as work:
         known = stored.find(connection, batch_id)
-        row = stored.followed(connection, known["account_id"], batch_id) if known is not None else None
+        row = stored.followed(work, known["account_id"], batch_id) if known is not None else None
         if row is None:
             raise Fault("unknown_batch", value=batch_id)
         problems = (_problem(found) for found in stored.problems(connection, row["account_id"], batch_id))
@@ -106,7 +106,7 @@ def undo(batch_id: str, preview: bool, as_json: bool) -> None:
         _show_undone(done, as_json)
 
 
-def _as_json(row: RowMapping) -> dict[str, Any]:
+def _as_json(row: stored.Known) -> dict[str, Any]:
     reason = followed(row).reason
     texts = ("id", "kind", "status", "face", "user_id", "mode", "on_error", "charset")
     return {
@@ -125,7 +125,7 @@ def _progress_object(progress: Progress) -> dict[str, int]:
     return {name: getattr(progress, name) for name in names}
 
 
-def _told(row: RowMapping) -> dict[str, str]:
+def _told(row: stored.Known) -> dict[str, str]:
     """Progress and reason for people."""
     found = followed(row)
     told = {"progress": _come_so_far(_progress_object(found.progress)), "reason": ""}

@@ -15,12 +15,16 @@ from storage.engine import now
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who is asking. `account` is the store's number, `account_id` what the protocols call it."""
+    """Who is asking. `account` is the store's number, `account_id` what the protocols call it.
+
+    `newest` is the number of the account's newest change when it was asked.
+    """
 
     account: int
     account_id: str
     user_id: str
     may_import: bool
+    newest: int = 0
 
 
 def authenticate(core: Core, user_id: str, key: str, account: str, address: str) -> Access:
@@ -52,7 +56,9 @@ def _authenticated(core: Core, user_id: str, key: str, account: str | None, addr
     right = core.digests.same_key(key, digest)
     right_before = core.digests.same_key(key, old_digest)
     if not locked and user is not None and (right or (right_before and user["old_key_until"] > moment)):
-        access = Access(user["account_id"], user["account_name_id"], user["user_id"], bool(user["may_import"]))
+        access = Access(
+            user["account_id"], user["account_name_id"], user["user_id"], bool(user["may_import"]), user["newest"]
+        )
         if account in (None, access.account_id) and not user["disabled"]:
             return access
     if not locked:

@@ -109,8 +109,9 @@ class Batch:
 
     `account` is the store's number of the account. `headers` are in growing position; where the positions have gaps,
     the widest row decides what the gaps mean (docs/protocol.md, Headers). `request_key` is the sender's idempotency key,
-    `request_digest` says what "the same request" is (32 bytes, empty where nobody asks). `charset`
-    is the data's, as people call it. `names` are the columns as the sender names them, in the order of the data.
+    `request_digest` says what "the same request" is (32 bytes, empty where nobody asks), and `since` the number of the
+    account's newest change when it came (None: the newest when it is imported). `charset` is the data's, as people call
+    it. `names` are the columns as the sender names them, in the order of the data.
 
     For files whose columns are no legacy headers: `requirements` of each row, `constants` that every row has beside its
     own values, and `reference`, the fields (names) of which the first that is not blank is what the sender calls a row.
@@ -130,6 +131,7 @@ class Batch:
     campaigns: tuple[Campaign, ...] = ()
     request_key: str | None = None
     request_digest: bytes = b""
+    since: int | None = None
     charset: str = "UTF-8"
     names: tuple[str, ...] = ()
     requirements: tuple[Requirement, ...] = ()

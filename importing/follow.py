@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from importing import wording
 from importing.batch import Counts, Made
@@ -16,6 +16,7 @@ from importing.core import Core
 from importing.faults import Problem
 from importing.run import COUNTED
 from storage import batches
+from storage.batches import Known
 
 Item = TypeVar("Item")
 
@@ -78,8 +79,8 @@ class Followed:
 
 def find(core: Core, account: int, batch_id: str) -> Followed | None:
     """A batch of the account."""
-    with core.database.reading() as connection:
-        row = batches.followed(connection, account, batch_id)
+    with core.database.looking() as work:
+        row = batches.followed(work, account, batch_id)
     return None if row is None else followed(row)
 
 
@@ -93,8 +94,8 @@ def newest(
     length: int = 20,
 ) -> Sequence[Followed]:
     """Batches of the account, newest first: those of one face, those made before a time (milliseconds), or all."""
-    with core.database.reading() as connection:
-        return [followed(row) for row in batches.followed_all(connection, account, face, before, offset, length)]
+    with core.database.looking() as work:
+        return [followed(row) for row in batches.followed_all(work, account, face, before, offset, length)]
 
 
 def problems(core: Core, account: int, batch_id: str) -> Iterable[Problem]:
@@ -113,13 +114,13 @@ class _Pages(Generic[Item]):
     account: int
     batch_id: str
     kind: str
-    read: Callable[[RowMapping], Item]
+    read: Callable[[Known], Item]
 
     def __iter__(self) -> Iterator[Item]:
         after, found = -1, PAGE
         while found == PAGE:
-            with self.core.database.reading() as connection:
-                page = batches.page(connection, self.account, self.batch_id, self.kind, after, PAGE)
+            with self.core.database.looking() as work:
+                page = batches.page(work, self.account, self.batch_id, self.kind, after, PAGE)
             yield from map(self.read, page)
             found = len(page)
             after = page[-1]["n"] if page else after
@@ -156,15 +157,15 @@ class Rows:
         return map(_problem, batches.problems(self.connection, self.account, self.batch_id, kind))
 
 
-def _problem(row: RowMapping) -> Problem:
+def _problem(row: Known) -> Problem:
     return wording.read(row["row"], row["field"], row["code"], row["value"], row["written"], row["ref"])
 
 
-def _made(row: RowMapping) -> Made:
+def _made(row: Known) -> Made:
     return Made(row["row"], row["code"], row["value"])
 
 
-def followed(row: RowMapping) -> Followed:
+def followed(row: Known) -> Followed:
     counts = Counts(*(row[name] for name in COUNTED)) if row["kind"] == "import" else Counts()
     good = counts.new + counts.updated + counts.ignored
     if row["kind"] == "undo":

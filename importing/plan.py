@@ -91,7 +91,9 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
     """
     shape, account = staged.shape, batch.account
     settled = resolve.Settled()
-    if reconcile.match(work, shape, account, trusting=trusting):
+    good = staged.rows - staged.failed
+    found = reconcile.match(work, shape, account, good, trusting=trusting)
+    if found.careful:
         settled = resolve.settle(
             reconcile.claims(work), reconcile.owners(work, shape, account), batch.mode, shape.makes_cards
         )
@@ -105,8 +107,9 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
             for row, code, card, by_code in creating.matched(work, account)
         )
         creating.drop_matched(work)
-    matched = reconcile.matched_rows(work)
-    made = reconcile.make(work, settled.made)
+    plain = not found.careful and batch.mode is not Mode.CREATE
+    matched = found.hits if plain else reconcile.matched_rows(work)
+    made = reconcile.make(work, settled.made) if not plain or matched < good else 0
     if batch.mode in (Mode.IGNORE, Mode.CREATE):
         reconcile.forget_targets(work)
         unchanged = 0

@@ -136,9 +136,12 @@ def first_of_its_kind(work: Workspace, batch: Batch) -> Iterator[str | None]:
     Raises Fault("request_id_reused").
     """
     # Batches have growing numbers: what is newer than the newest one that was there has been written since.
-    newest = None if batch.request_key is not None else batches.last_change(work, batch.account)
+    newest = batch.since
+    unknown = newest is None and batch.request_key is None
+    if unknown:
+        newest = batches.last_change(work, batch.account)
     with work.alone(place(batch)):
-        if newest is not None:
+        if unknown:
             work.look_again()
         yield _stored_before(work, batch, newest)
 
@@ -179,7 +182,7 @@ def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: 
     account = batch.account
     moment = now()
     change = apply.next_change(work, account)
-    stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made))
+    stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made) if plan.made else 0)
     fresh.hand_out(work)
     with work.pipelined():
         apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns))

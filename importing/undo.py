@@ -90,7 +90,7 @@ def _available(core: Core, work: Workspace, account: int, batch_id: str) -> Mapp
         raise Fault("undo_unavailable", value=batch_id)
     if batch["status"] == "undone":
         raise Fault("already_undone", value=batch_id)
-    root = batches.load(work, account, batch["root"])
+    root = batch if batch["root"] == batch_id else batches.load(work, account, batch["root"])
     assert root is not None
     if root["status"] in ("queued", "running"):
         raise Fault("batch_running", value=root["id"])

@@ -158,8 +158,8 @@ def signature(secret: bytes, moment: int, body: bytes) -> str:
 
 
 def _attempt(core: Core, sending: Sending, way: Way) -> Answer:
-    with core.database.reading() as connection:
-        row = batches.followed(connection, sending.account, sending.batch_id)
+    with core.database.looking() as work:
+        row = batches.followed(work, sending.account, sending.batch_id)
     if row is None:
         return Answer(0, "the batch is gone")
     try:
@@ -194,7 +194,7 @@ def _posted(url: str, secret: bytes, message: Mapping[str, object], way: Way) ->
     return answer if answer.taken else Answer(answer.status, f"answered with status {answer.status}")
 
 
-def _batch(row: RowMapping) -> dict[str, object]:
+def _batch(row: batches.Known) -> dict[str, object]:
     """What is told of a batch: no name, no value, and of a failure its code only, for a message may quote a row."""
     batch = followed(row)
     told: dict[str, object] = {

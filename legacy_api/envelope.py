@@ -102,6 +102,7 @@ def batch(asked: Asked, account: Account) -> Batch:
         campaigns=sent["campaigns_to_include"],
         request_key=sent["request_id"],
         request_digest=asked.form.digest,
+        since=asked.access.newest,
         charset=asked.form.charset,
     )
     # What gaps between the headers mean is settled here, so that each column has its name.

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
-from storage.job_models import job
 from storage.models import batch, batch_problem
 from storage.workspace import Workspace
 
 Row = RowMapping
+Known = RowMapping | Mapping[str, Any]
 
 CHUNK = 1000
 BATCH_COLUMNS = tuple(column.name for column in batch.columns)
@@ -40,32 +40,35 @@ def find_in(connection: Connection, account: int, batch_id: str) -> Row | None:
 _JOB = ("state", "total", "processed", "fault", "request_ref", "started_at", "updated_at", "ended_at")
 
 
-def followed(connection: Connection, account: int, batch_id: str) -> Row | None:
+# Terminals ask for these again and again, by the driver's cursor: to compile a statement costs more than to run it.
+_FOLLOWED = (*BATCH_COLUMNS, *_JOB)
+_WITH_JOB = (
+    f"SELECT {', '.join((*(f'b.{chr(34)}{name}{chr(34)}' for name in BATCH_COLUMNS), *(f'j.{name}' for name in _JOB)))} "
+    "FROM batch b LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id WHERE b.account_id = :account"
+)
+_PAGE = ("n", "row", "field", "code", "value", "written", "ref")
+
+
+def followed(work: Workspace, account: int, batch_id: str) -> Known | None:
     """A batch of the account with the columns of its job, None for each where it has none."""
-    return connection.execute(FOLLOWED, {"account": account, "batch": batch_id}).mappings().first()
+    found = work.all(f"{_WITH_JOB} AND b.id = :batch", account=account, batch=batch_id)
+    return dict(zip(_FOLLOWED, found[0], strict=True)) if found else None
 
 
 def followed_all(
-    connection: Connection, account: int, face: str | None, before: int | None, offset: int, length: int
-) -> list[Row]:
+    work: Workspace, account: int, face: str | None, before: int | None, offset: int, length: int
+) -> list[Known]:
     """The account's batches like that, newest first; of one face, made before a time in milliseconds."""
-    query = _WITH_JOB.order_by(batch.c.number.desc()).offset(offset).limit(length)
+    wanted: dict[str, object] = {"account": account, "offset": offset, "length": length}
+    query = _WITH_JOB
     if face is not None:
-        query = query.where(batch.c.face == face)
+        query, wanted["face"] = f"{query} AND b.face = :face", face
     if before is not None:
-        query = query.where(batch.c.created_at < before)
-    return list(connection.execute(query, {"account": account}).mappings())
+        query, wanted["before"] = f"{query} AND b.created_at < :before", before
+    found = work.all(f"{query} ORDER BY b.number DESC LIMIT :length OFFSET :offset", **wanted)
+    return [dict(zip(_FOLLOWED, row, strict=True)) for row in found]
 
 
-def _with_job() -> Select[Any]:
-    same = (job.c.account_id == batch.c.account_id) & (job.c.batch_id == batch.c.id)
-    columns: list[Any] = [batch, *(job.c[name] for name in _JOB)]
-    return select(*columns).join_from(batch, job, same, isouter=True).where(batch.c.account_id == bindparam("account"))
-
-
-# Terminals ask for these again and again: to put a statement together costs more than to run it.
-_WITH_JOB = _with_job()
-FOLLOWED = _WITH_JOB.where(batch.c.id == bindparam("batch"))
 PROBLEMS = (
     select(batch_problem)
     .where(
@@ -83,11 +86,18 @@ def problems(connection: Connection, account: int, batch_id: str, kind: str = PR
     yield from connection.execution_options(yield_per=CHUNK).execute(PROBLEMS, wanted).mappings()
 
 
-def page(connection: Connection, account: int, batch_id: str, kind: str, after: int, length: int) -> list[Row]:
+def page(work: Workspace, account: int, batch_id: str, kind: str, after: int, length: int) -> list[Known]:
     """So many of these, behind the one with the number `after` (their column `n`, from 0)."""
-    mine = (batch_problem.c.account_id == account, batch_problem.c.batch_id == batch_id, batch_problem.c.kind == kind)
-    query = select(batch_problem).where(*mine, batch_problem.c.n > after).order_by(batch_problem.c.n).limit(length)
-    return list(connection.execute(query).mappings())
+    found = work.all(
+        'SELECT n, "row", field, code, value, written, ref FROM batch_problem WHERE account_id = :account '
+        "AND batch_id = :batch AND kind = :kind AND n > :after ORDER BY n LIMIT :length",
+        account=account,
+        batch=batch_id,
+        kind=kind,
+        after=after,
+        length=length,
+    )
+    return [dict(zip(_PAGE, row, strict=True)) for row in found]
 
 
 def insert(work: Workspace, values: Mapping[str, object]) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from storage import staging
 from storage.checkpoint import Checkpoints
@@ -21,6 +22,8 @@ from storage.workspace import Workspace, begin_writing
 
 __all__ = ["Busy", "Database", "Kind", "now"]
 
+# Connections that stay at hand.
+KEPT = 8
 # Page caches of a connection, of the file and of the temporary tables. Together with what Python takes they stay below
 # 96 MB however large a batch is; 100,000 rows find room in them, and at 1,000,000 larger ones are no faster.
 SQLITE_CACHE_KB = 45_056
@@ -39,6 +42,7 @@ class Database:
         parsed = make_url(url)
         self.kind = Kind(parsed.get_backend_name())
         self.data_dir = data_dir
+        self._at_hand: deque[PoolProxiedConnection] = deque()
         if self.kind is Kind.SQLITE:
             self.path = Path(parsed.database or data_dir / "tillgate.db")
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,8 +87,7 @@ class Database:
     @contextmanager
     def workspace(self) -> Iterator[Workspace]:
         """A connection of one's own for a batch, with its temporary tables empty. Rolled back when left unfinished."""
-        with self.engine.connect() as connection:
-            fairy = connection.connection
+        with self._borrowed() as fairy:
             driver: Any = fairy.driver_connection
             turn, checkpoint = (self._turn, self._checkpoints.soon) if self.kind is Kind.SQLITE else (None, None)
             work = Workspace(driver, self.kind.value, turn, self.data_dir / "inflight.lock", checkpoint)
@@ -97,9 +100,8 @@ class Database:
     @contextmanager
     def looking(self) -> Iterator[Workspace]:
         """A connection for a few plain queries by the driver, each of which sees what stands by then."""
-        fairy = self.engine.raw_connection()
-        driver: Any = fairy.driver_connection
-        try:
+        with self._borrowed() as fairy:
+            driver: Any = fairy.driver_connection
             if self.kind is Kind.POSTGRESQL:
                 # No transaction, whose beginning and end would be two exchanges more.
                 driver.autocommit = True
@@ -110,14 +112,39 @@ class Database:
                 work.close()
                 if self.kind is Kind.POSTGRESQL and not driver.closed:
                     driver.autocommit = False
-        finally:
-            fairy.close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[PoolProxiedConnection]:
+        # The pool's own giving and taking costs a small post as much as its statements. The one that was used last is
+        # the next to be used: what it has read is still in its cache.
+        try:
+            connection = self._at_hand.pop()
+        except IndexError:
+            connection = self.engine.raw_connection()
+        try:
+            yield connection
+        except BaseException:
+            # The pool looks at it, and closes it where it is broken; the others will be broken too.
+            if getattr(connection.driver_connection, "closed", False):
+                self._let_go()
+            connection.close()
+            raise
+        if len(self._at_hand) < KEPT:
+            self._at_hand.append(connection)
+        else:
+            connection.close()
 
     def dispose(self) -> None:
         """Close all connections."""
+        self._let_go()
         if self.kind is Kind.SQLITE:
             self._checkpoints.finish()
         self.engine.dispose()
+
+    def _let_go(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._at_hand.pop().close()
 
 
 def now() -> int:

@@ -39,18 +39,27 @@ class Owner:
     unique: dict[str | int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """How many rows matched a stored customer, and whether there are careful ones, which do not count yet."""
+
+    hits: int
+    careful: bool
+
+
 # A later row of a customer: the row, the customer's first row, its number where it is stored, whether it is ignored (1).
 Follow = tuple[int, int, int | None, int]
 
 
-def match(work: Workspace, shape: Shape, account: int, *, trusting: bool = False) -> bool:
-    """Find what each row matches, fill `target`, and set careful rows aside. Returns whether there are any.
+def match(work: Workspace, shape: Shape, account: int, rows: int, *, trusting: bool = False) -> Matched:
+    """Find what each of so many staged rows matches, fill `target`, and set careful rows aside.
 
     `trusting`: do not look for new customers who would get the same code or card; the unique keys refuse those.
     """
     hits = careful = 0
     for statement in _hits(shape, work.sqlite):
-        hits += work.execute(statement, account=account)
+        if hits < rows:
+            hits += work.execute(statement, account=account)
     work.analyze("hit")
     for number in shape.uniques:
         work.execute(_take_unique(number, work.sqlite))
@@ -64,7 +73,7 @@ def match(work: Workspace, shape: Shape, account: int, *, trusting: bool = False
     if careful:
         work.execute('DELETE FROM hit WHERE "row" IN (SELECT "row" FROM careful)')
         work.execute('DELETE FROM target WHERE "row" IN (SELECT "row" FROM careful)')
-    return careful > 0
+    return Matched(hits, careful > 0)
 
 
 def compare_careful(work: Workspace, shape: Shape, account: int) -> None:

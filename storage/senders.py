@@ -19,6 +19,7 @@ USER = (
     "old_key_until",
     "may_import",
     "disabled",
+    "newest",
 )
 FIELD = ("number", "label", "type", "choices", "is_unique", "searchable")
 CAMPAIGN = ("id", "campaign_id", "name", "type")
@@ -26,10 +27,10 @@ ITEM = ("campaign_id", "id", "item_id", "name")
 
 
 def user(work: Workspace, user_id: str) -> Row | None:
-    """The API user of that id, with its account's id as `account_name_id`."""
+    """The API user of that id, with its account's id as `account_name_id` and its newest change as `newest`."""
     found = work.all(
         "SELECT u.user_id, u.account_id, a.account_id, u.key_digest, u.old_key_digest, u.old_key_until, u.may_import, "
-        "u.disabled FROM api_user u JOIN account a ON a.id = u.account_id WHERE u.user_id = :user",
+        "u.disabled, a.last_change FROM api_user u JOIN account a ON a.id = u.account_id WHERE u.user_id = :user",
         user=user_id,
     )
     return dict(zip(USER, found[0], strict=True)) if found else None

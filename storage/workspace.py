@@ -35,6 +35,8 @@ CHECKPOINT_PAGES = 1000
 MOST_DEAD = 5000
 # What a connection remembers: the temporary tables that were ever filled, and how many deleted rows they may hold.
 USED, DEAD = "tillgate_used", "tillgate_dead"
+# Seconds.
+TIMEOUT_STEP = 0.25
 _numbers = itertools.count()
 
 # PostgreSQL's way to one writer an account at a time. The settings are made before the row is locked, for it is locked
@@ -72,20 +74,21 @@ class Workspace:
     def begin(self, temporary: Sequence[str], memory: MutableMapping[Any, Any]) -> None:
         """Begin the staging transaction with these tables empty. `memory` lives as long as the connection.
 
-        SQLite empties here what was filled since the connection was made; PostgreSQL has done so before it committed.
+        SQLite empties here what batches before filled; PostgreSQL has done so before it committed.
         """
         self._temporary = frozenset(temporary)
         self._memory = memory
         if self.sqlite:
             used: set[str] = memory.setdefault(USED, set())
-            if used:
-                # In a transaction of its own: a preview, which is rolled back, would leave it to be done again.
-                self._cursor.execute("BEGIN")
-                for table in sorted(used):
-                    self._cursor.execute(f"DELETE FROM {table}")
-                self._cursor.execute("COMMIT")
-                used.clear()
             self._cursor.execute("BEGIN")
+            for table in sorted(used):
+                self._cursor.execute(f"DELETE FROM {table}")
+            if memory.get(DEAD, 0) > LARGE:
+                # A preview, which is rolled back, would leave many rows to be deleted again.
+                self._cursor.execute("COMMIT")
+                self._cursor.execute("BEGIN")
+                used.clear()
+                memory[DEAD] = 0
 
     def filled(self, table: str) -> bool:
         """Whether a row was put into a temporary table by this batch."""
@@ -110,10 +113,10 @@ class Workspace:
             except psycopg.errors.LockNotAvailable as error:
                 raise Busy from error
             yield
-            self._empty()
-            self._driver.commit()
+            self._empty_and_commit()
             return
         self._cursor.execute("COMMIT")
+        self._memory[USED] &= self._filled
         deadline = time.monotonic() + wait
         with self._turn.held(wait):
             begin_writing(self._driver, deadline - time.monotonic())
@@ -275,6 +278,8 @@ class Workspace:
         """Say that so many rows were put into temporary tables now."""
         self._rows += rows
         self._large = self._rows > LARGE
+        if self.sqlite:
+            self._memory[DEAD] = self._memory.get(DEAD, 0) + rows
 
     def analyze(self, *tables: str) -> None:
         """Tell PostgreSQL's planner how large temporary tables are; SQLite joins in the order written.
@@ -285,28 +290,29 @@ class Workspace:
             for table in tables:
                 self._cursor.execute(f"ANALYZE {table}")
 
-    def _empty(self) -> None:
+    def _empty_and_commit(self) -> None:
         # Emptying them at each commit by itself, PostgreSQL would truncate all of them, filled or not: 3 ms.
-        if not self._filled:
-            return
-        tables = sorted(self._filled)
+        statements = [f"DELETE FROM {table}" for table in sorted(self._filled)]
         dead = self._memory.get(DEAD, 0) + self._rows
-        if dead > MOST_DEAD:
-            self._cursor.execute(f"TRUNCATE {', '.join(tables)}")
-        else:
-            self._cursor.execute("; ".join(f"DELETE FROM {table}" for table in tables))
-        self._memory[DEAD] = 0 if dead > MOST_DEAD else dead
+        if dead > MOST_DEAD and statements:
+            statements = [f"TRUNCATE {', '.join(sorted(self._filled))}"]
+            dead = 0
+        self._memory[DEAD] = dead
+        # In one exchange.
+        self._cursor.execute("; ".join((*statements, "COMMIT")))
         self._filled.clear()
 
     def close(self) -> None:
         """Give the connection back; whatever was not committed is rolled back."""
         self._cursor.close()
-        self._driver.rollback()
+        if not self.sqlite or self._driver.in_transaction:
+            self._driver.rollback()
 
 
 def begin_writing(connection: sqlite3.Connection, wait: float) -> None:
     """Begin SQLite's write transaction. Raises Busy when another program has the file locked for `wait` seconds."""
-    connection.execute(f"PRAGMA busy_timeout = {max(1, int(wait * 1000))}")
+    # In whole steps, so that the statement is seldom a new one.
+    connection.execute(f"PRAGMA busy_timeout = {max(1, round(wait / TIMEOUT_STEP)) * round(TIMEOUT_STEP * 1000)}")
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 from webtest import TestApp  # type: ignore[import-untyped]
 
 from app import create_app
@@ -21,6 +21,7 @@ from importing.follow import Followed
 from legacy_api import following
 from legacy_api.formats import Format as Encoder
 from storage import batches, job_models, models
+from storage.workspace import Workspace
 from tests.conftest import settings_for
 from tests.demo import Demo
 from tests.jobs import HeldQueue
@@ -248,9 +249,9 @@ def test_the_lists_of_a_history_are_read_one_batch_after_the_other(
     read: list[str] = []
     page = batches.page
 
-    def counted(connection: Connection, account: int, batch_id: str, *more: Any) -> Any:
+    def counted(work: Workspace, account: int, batch_id: str, *more: Any) -> Any:
         read.extend([batch_id] if batch_id not in read else [])
-        return page(connection, account, batch_id, *more)
+        return page(work, account, batch_id, *more)
 
     monkeypatch.setattr(batches, "page", counted)
     found: list[Followed] = list(follow.newest(world.core, world.demo.number))
