@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import resource
 import selectors
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +44,8 @@ CONNECTIONS = 4000
 OTHER_FILES = 600
 KEEP_ALIVE = 15
 ACCEPT_PAUSE = 0.05
+# So long a worker leaves a new connection to another one that holds fewer: seconds.
+GIVE_WAY = 0.0005
 # Whatever was begun may end; only then the workers do.
 GRACEFUL = 600
 
@@ -102,6 +106,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         os.close(end)
         # Who holds the lock on it is the consumer; when that process dies, the one that replaces it takes the lock.
         self.consumer_lock = os.memfd_create("tillgate-consumer", os.MFD_CLOEXEC)
+        self.held = _Held()
         super().__init__(prog="tillgate")
 
     def load_config(self) -> None:
@@ -151,6 +156,29 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self.plan.announce()
 
 
+class _Held:
+    """How many connections each worker holds, for all of them to see: a proxy that opens eight at once has them shared out.
+
+    A worker's place is by its age; one that was killed leaves a number behind, for which others wait a moment in vain.
+    """
+
+    PLACES = 64
+    NUMBER = struct.Struct("=i")
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self.PLACES * self.NUMBER.size)
+
+    def tell(self, age: int, connections: int | None) -> None:
+        """Say how many a worker holds; None: it accepts no more."""
+        place = age % self.PLACES * self.NUMBER.size
+        self.NUMBER.pack_into(self._memory, place, 0 if connections is None else connections + 1)
+
+    def fewest(self) -> int:
+        """How many the worker with the fewest holds."""
+        told = (number for (number,) in self.NUMBER.iter_unpack(self._memory[:]) if number)
+        return min(told, default=1) - 1
+
+
 def _locked(file: int) -> bool:
     # Such a lock is the process's, not the open file's that a fork shares.
     try:
@@ -196,8 +224,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def run(self) -> None:
         if self.consumes:
             self.app.plan.consume(self._goes_on)
-        else:
+            return
+        try:
             super().run()
+        finally:
+            self.app.held.tell(self.age, None)
+
+    def notify(self) -> None:
+        super().notify()
+        if not self.consumes:
+            self.app.held.tell(self.age, self.nr_conns if self.alive else None)
 
     def init_signals(self) -> None:
         super().init_signals()
@@ -217,6 +253,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def accept(self, listener: Any) -> None:
         # A connection waits in the loop, not in a thread, until its first byte comes.
+        if self.nr_conns > self.app.held.fewest():
+            time.sleep(GIVE_WAY)
         try:
             client, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -226,6 +264,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             time.sleep(ACCEPT_PAUSE)
             return
         self.nr_conns += 1
+        self.app.held.tell(self.age, self.nr_conns)
         connection = Connection(self.cfg, client, address, listener.getsockname())
         connection.set_timeout()
         self.pending_conns.append(connection)

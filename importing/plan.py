@@ -41,10 +41,14 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the batch shall do. `made` is the count of new customers; `problems` are all, in row order."""
+    """What the batch shall do. `made` is the count of new customers; `problems` are all, in row order.
+
+    `renames`: a stored customer may get another code or card.
+    """
 
     counts: Counts
     made: int
+    renames: bool
     problems: Spool[Problem]
 
 
@@ -114,7 +118,8 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
         reconcile.forget_targets(work)
         unchanged = 0
     else:
-        unchanged = reconcile.touch(work, account, tuple(campaign.id for campaign in batch.campaigns))
+        untouched = found.untouched if plain else None
+        unchanged = reconcile.touch(work, account, tuple(campaign.id for campaign in batch.campaigns), untouched)
         unchanged += _fold(work, batch, shape, settled)
     if staged.without_code:
         numbers.make_codes(work, account)
@@ -129,6 +134,7 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
             failed=staged.rows - made - matched,
         ),
         made,
+        not plain or found.renamed > 0 or batch.card_digits is not None,
         _merged(staged.problems, told(batch, _merged(existing, settled.problems))),
     )
 

@@ -185,7 +185,7 @@ def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: 
     stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made) if plan.made else 0)
     fresh.hand_out(work)
     with work.pipelined():
-        apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns))
+        apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns), renames=plan.renames)
         apply.record_change(work, stamp, batch_id, plan.made)
     return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment)
 

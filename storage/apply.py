@@ -40,12 +40,15 @@ def reserve(work: Workspace, account: int, count: int) -> int:
     )
 
 
-def apply(work: Workspace, shape: Shape, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
-    """Write what `target`, `made` and `follow` say. `campaigns` in order: points go to the first."""
+def apply(work: Workspace, shape: Shape, stamp: Stamp, campaigns: tuple[int, ...], *, renames: bool) -> None:
+    """Write what `target`, `made` and `follow` say. `campaigns` in order: points go to the first.
+
+    `renames`: a stored customer may get another code or card.
+    """
     account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
     if work.filled("target"):
         work.execute(TAKE_IMAGES, account=account, change=change)
-        _change(work, shape, stamp)
+        _change(work, shape, stamp, renames=renames)
     if work.filled("made"):
         work.execute(_create(shape, work.sqlite), account=account, change=change, now=now, base=base)
     for number in shape.written_uniques:
@@ -54,9 +57,9 @@ def apply(work: Workspace, shape: Shape, stamp: Stamp, campaigns: tuple[int, ...
     _enrol(work, stamp, campaigns)
 
 
-def _change(work: Workspace, shape: Shape, stamp: Stamp) -> None:
+def _change(work: Workspace, shape: Shape, stamp: Stamp, *, renames: bool) -> None:
     account, change, now = stamp.account, stamp.change, stamp.now
-    renamed = work.number("SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL")
+    renamed = renames and work.number(RENAMED)
     update = _update(shape, work.sqlite)
     if update:
         work.execute(update, account=account, change=change, now=now)
@@ -122,6 +125,7 @@ ENROLLED = {
     "made": (":base + t.n", "ORDER BY t.n"),
 }
 
+RENAMED = "SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL"
 TAKE_IMAGES = (
     f"INSERT INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) "
     f"SELECT :account, :change, c.id, {', '.join(f'c.{name}' for name in IMAGE)}, c.removed "

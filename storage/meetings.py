@@ -11,9 +11,12 @@ from storage.modes import Shape
 from storage.workspace import Workspace
 
 
-def statements(shape: Shape) -> Iterator[str]:
-    """Statements that find rows with a key of another customer, that customer's rows, and two rows with one value."""
-    if "card_number" in shape.columns:
+def statements(shape: Shape, *, renamed: bool) -> Iterator[str]:
+    """Statements that find rows with a key of another customer, that customer's rows, and two rows with one value.
+
+    `renamed`: some row gives its customer another code or card.
+    """
+    if renamed and "card_number" in shape.columns:
         yield _of_others(CARDS_OF_OTHERS)
     if "username_key" in shape.columns:
         yield SHARED_USERNAMES

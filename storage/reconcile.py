@@ -41,10 +41,16 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """How many rows matched a stored customer, and whether there are careful ones, which do not count yet."""
+    """How many rows matched a stored customer, and whether there are careful ones, which do not count yet.
+
+    Of the customers that they matched, how many are left `untouched` by the rows, campaigns apart, and how many `renamed`
+    (given another code or card).
+    """
 
     hits: int
     careful: bool
+    untouched: int
+    renamed: int
 
 
 # A later row of a customer: the row, the customer's first row, its number where it is stored, whether it is ignored (1).
@@ -63,9 +69,11 @@ def match(work: Workspace, shape: Shape, account: int, rows: int, *, trusting: b
     work.analyze("hit")
     for number in shape.uniques:
         work.execute(_take_unique(number, work.sqlite))
-    if _fill_target(work, shape, account, again=False) < hits:
+    targets = _fill_target(work, shape, account, again=False)
+    if targets < hits:
         careful += work.execute(meetings.SAME_CUSTOMER)
-    for statement in meetings.statements(shape):
+    untouched, renamed = map(int, work.one(LOOKED_OVER)) if targets else (0, 0)
+    for statement in meetings.statements(shape, renamed=renamed > 0):
         careful += work.execute(statement, account=account)
     if careful or (not trusting and meetings.keys_shared(work, shape)):
         for statement in meetings.of_keys(shape):
@@ -73,7 +81,7 @@ def match(work: Workspace, shape: Shape, account: int, rows: int, *, trusting: b
     if careful:
         work.execute('DELETE FROM hit WHERE "row" IN (SELECT "row" FROM careful)')
         work.execute('DELETE FROM target WHERE "row" IN (SELECT "row" FROM careful)')
-    return Matched(hits, careful > 0)
+    return Matched(hits, careful > 0, untouched, renamed)
 
 
 def compare_careful(work: Workspace, shape: Shape, account: int) -> None:
@@ -203,12 +211,13 @@ def _fill_target(work: Workspace, shape: Shape, account: int, *, again: bool) ->
     return count
 
 
-def touch(work: Workspace, account: int, campaigns: tuple[int, ...]) -> int:
+def touch(work: Workspace, account: int, campaigns: tuple[int, ...], untouched: int | None = None) -> int:
     """Mark the customers on whom the batch leaves a trace: a field, points, or a campaign that they had not joined.
 
-    Returns on how many it leaves none.
+    Returns on how many it leaves none. `untouched` are those of them that are not marked yet, where that is known.
     """
-    untouched = work.number(UNTOUCHED) if work.filled("target") else 0
+    if untouched is None:
+        untouched = int(work.one(LOOKED_OVER)[0]) if work.filled("target") else 0
     if untouched:
         untouched -= work.execute("UPDATE target SET touched = 1 WHERE touched = 0 AND changed = 1")
     for campaign in campaigns:
@@ -284,7 +293,10 @@ def _compare(shape: Shape, sqlite: bool, again: bool) -> str:
     )
 
 
-UNTOUCHED = "SELECT count(*) FROM target WHERE touched = 0"
+LOOKED_OVER = (
+    "SELECT coalesce(sum(CASE WHEN touched = 0 THEN 1 ELSE 0 END), 0), "
+    "coalesce(sum(CASE WHEN new_code IS NOT NULL OR new_card IS NOT NULL THEN 1 ELSE 0 END), 0) FROM target"
+)
 JOINING = (
     "UPDATE target SET touched = 1 WHERE touched = 0 AND NOT EXISTS (SELECT 1 FROM enrolment e WHERE "
     "e.account_id = :account AND e.customer_id = target.id AND e.campaign_id = :campaign AND e.uses > 0)"

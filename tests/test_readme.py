@@ -57,9 +57,10 @@ def run_in_background(shell: Shell, command: str) -> Iterator[str]:
         process.communicate(timeout=PATIENCE)
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    shell = Shell.prepared(tmp_path)
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One for all examples, as for the README's reader; each is of customers of its own."""
+    shell = Shell.prepared(tmp_path_factory.mktemp("shop"))
     with run_in_background(shell, block("sh", "make run").text) as line:
         assert line.startswith(READY)
         url = line.removeprefix(READY).strip()

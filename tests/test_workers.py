@@ -43,7 +43,12 @@ TAKEN_OVER = LEASE + 10.0
 SECRET = "a secret that all workers of the test share"  # noqa: S105
 SOAK = os.environ.get("TILLGATE_SOAK") == "1"
 KILLS = 60 if SOAK else 6
-ROWS = 100_000 if SOAK else 20_000
+ROWS = 100_000 if SOAK else 5_000
+# As many borders between portions, with less to write: the workers' portions are small.
+SMALL = f"from importing import portions; portions.FIRST_ROWS = portions.MOST_ROWS = {ROWS // 5}; "
+WORKER = PROGRAM if SOAK else SMALL + PROGRAM
+# More than the servers, whose portions are as they come, can write before they are stopped.
+LONG = 240_000
 
 QUEUES = ("sqlite", "redis", "postgresql")
 
@@ -72,7 +77,7 @@ class Installation:
     def start(self) -> subprocess.Popen[bytes]:
         """A worker more."""
         process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-c", PROGRAM, "worker"],
+            [sys.executable, "-P", "-c", WORKER, "worker"],
             cwd=self.settings.data_dir,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -346,7 +351,7 @@ def test_a_server_that_is_stopped_leaves_no_claim_behind(
     at = Installation(settings, core, open_accounts(core)[0])
     environment = {**at.environment, "TILLGATE_JOB_LEASE": "600"}
     with serving(tmp_path, "--workers", "1", environment=environment) as server:
-        batch_id = jobs.submit(core, batch(core, at.demo, rows("c", 12 * ROWS))).batch_id
+        batch_id = jobs.submit(core, batch(core, at.demo, rows("c", LONG))).batch_id
         eventually(lambda: at.processed(batch_id) > 0 and _claimed(at, batch_id))
         # As the terminal does: all of its processes are told.
         for process in (server.process.pid, *_children(server.process.pid)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,21 +19,37 @@ from tests.serving import Server, serving
 Serve = Callable[..., AbstractContextManager[tuple[Server, World]]]
 
 
+@contextmanager
+def served_in(folder: Path, blank: Blank, *options: str, **settings: str) -> Iterator[tuple[Server, World]]:
+    """`tillgate serve` in a folder, on a database with the demo accounts; settings are given by their names."""
+    data = folder / "data"
+    data.mkdir()
+    core = Core(database=blank(data), digests=Digests(SECRET))
+    world = World(core, open_accounts(core)[0])
+    environment = {"TILLGATE_SECRET": SECRET.decode(), **{f"TILLGATE_{n}": v for n, v in settings.items()}}
+    try:
+        with serving(folder, *options, environment=environment) as server:
+            yield server, world
+    finally:
+        core.database.dispose()
+
+
 @pytest.fixture
 def serve(tmp_path: Path, blank_sqlite: Blank) -> Serve:
-    """Runs `tillgate serve` on a database with the demo accounts; settings are given by their names."""
+    """Runs a server as one test needs it."""
+    return partial(served_in, tmp_path, blank_sqlite)
 
-    @contextmanager
-    def run(*options: str, **settings: str) -> Iterator[tuple[Server, World]]:
-        folder = tmp_path / "data"
-        folder.mkdir()
-        core = Core(database=blank_sqlite(folder), digests=Digests(SECRET))
-        world = World(core, open_accounts(core)[0])
-        environment = {"TILLGATE_SECRET": SECRET.decode(), **{f"TILLGATE_{n}": v for n, v in settings.items()}}
-        try:
-            with serving(tmp_path, *options, environment=environment) as server:
-                yield server, world
-        finally:
-            core.database.dispose()
 
-    return run
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory: pytest.TempPathFactory, blank_sqlite: Blank) -> Iterator[tuple[Server, World]]:
+    """The server of all tests of a module that want nothing special of it: to start and to stop one takes seconds."""
+    with served_in(tmp_path_factory.mktemp("served"), blank_sqlite, "--workers", "1") as running:
+        yield running
+
+
+@pytest.fixture
+def served(one_server: tuple[Server, World]) -> tuple[Server, World]:
+    """The module's server, with no customers and no batches."""
+    _, world = one_server
+    world.begin([])
+    return one_server

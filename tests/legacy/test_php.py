@@ -6,13 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.legacy.conftest import Serve
 from tests.legacy.world import World
 from tests.serving import Server
 
@@ -23,12 +21,6 @@ FORMATS = ("xml", "json")
 KNOWN = {"code": "22334455", "card_number": "22334455", "first_name": "James"}
 
 pytestmark = pytest.mark.skipif(PHP is None, reason="the PHP command line is not installed")
-
-
-@pytest.fixture
-def served(serve: Serve) -> Iterator[tuple[Server, World]]:
-    with serve("--workers", "1") as running:
-        yield running
 
 
 def php(server: Server, way: str, form: str, *fields: str, rows: Path | None = None) -> Any:

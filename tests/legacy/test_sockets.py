@@ -36,12 +36,6 @@ FIELDS: dict[str, str] = {
 }
 
 
-@pytest.fixture
-def served(serve: Serve) -> Iterator[tuple[Server, World]]:
-    with serve("--workers", "1") as running:
-        yield running
-
-
 def pairs(**changed: str) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in {**FIELDS, **changed}.items()]
 

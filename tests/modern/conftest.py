@@ -13,7 +13,7 @@ from storage.engine import Database
 from tests.conftest import SECRET
 from tests.demo import Demo, open_accounts
 from tests.jobs import HeldQueue
-from tests.legacy.conftest import serve  # noqa: F401 - a fixture
+from tests.legacy.conftest import one_server, serve, served  # noqa: F401 - fixtures
 from tests.modern.calling import Caller
 
 Callers = Callable[[str], Caller]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import argon2
 from webtest import TestApp  # type: ignore[import-untyped]
 
-from importing import secrets
 from importing.core import Core
 from storage import admins
 from tests.demo import Demo
@@ -15,12 +15,15 @@ EMAIL = "ann@example.com"
 PASSWORD = "correct horse"  # noqa: S105
 SIGN_IN = "/api/auth/sign-in/email"
 
+# As `secrets.password` makes it but for its cost: a hash says what it costs to check, there a sixth of a second.
+DIGEST = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+
 
 def administrator(core: Core, account: Demo | None, email: str = EMAIL, role: str = "admin") -> None:
     """Make a user of the console, of one account or of all."""
     with core.database.writing() as connection:
         number = account.number if account is not None else None
-        admins.create(connection, email, number, role, secrets.password(PASSWORD))
+        admins.create(connection, email, number, role, DIGEST)
 
 
 def sign_in(client: TestApp, email: str = EMAIL, password: str = PASSWORD, **options: Any) -> Any:

@@ -13,14 +13,12 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.documents import HOUSE
-from tests.legacy.conftest import Serve
 from tests.legacy.world import World
 from tests.modern import clients
 from tests.modern.calling import READER
@@ -31,12 +29,6 @@ FILE = "Source_id,Name,Birthdate,tier\nc1,Ann Lee,1990-02-28,gold\nbad-1,Bo Ek,n
 PATIENCE = 90.0
 
 Served = tuple[Server, World]
-
-
-@pytest.fixture
-def served(serve: Serve) -> Iterator[Served]:
-    with serve("--workers", "1") as running:
-        yield running
 
 
 @pytest.fixture
@@ -162,10 +154,10 @@ def test_a_client_of_grids_public_interface(served: Served, base: str) -> None:
     ],
 )
 def test_what_cannot_be_read_is_refused_in_the_language_of_the_face(
-    serve: Serve, start: str, name: str, said: str
+    served: Served, start: str, name: str, said: str
 ) -> None:
-    with serve("--workers", "1") as (server, _):
-        head, _, body = server.exchange(f"{start}{'x' * 1_100_000}\r\n\r\n".encode()).partition(b"\r\n\r\n")
+    server, _ = served
+    head, _, body = server.exchange(f"{start}{'x' * 1_100_000}\r\n\r\n".encode()).partition(b"\r\n\r\n")
     told = json.loads(body)
     assert told[name] == said
     status = {"PAYLOAD_TOO_LARGE": 413, "INVALID_INPUT": 400, "payload_too_large": 413}[said]
@@ -175,12 +167,11 @@ def test_what_cannot_be_read_is_refused_in_the_language_of_the_face(
     assert b"Access-Control-Allow-Origin" not in head
 
 
-def test_what_solivio_cannot_read_is_refused_as_solivio_does(serve: Serve) -> None:
-    with serve("--workers", "1") as (server, _):
-        head, _, body = server.exchange(b"POST /api/customers/import HTTP/1.1\r\nno header\r\n\r\n").partition(
-            b"\r\n\r\n"
-        )
-        legacy = server.exchange(b"POST /api HTTP/1.1\r\nno header\r\n\r\n")
+def test_what_solivio_cannot_read_is_refused_as_solivio_does(served: Served) -> None:
+    server, _ = served
+    unread = b" HTTP/1.1\r\nno header\r\n\r\n"
+    head, _, body = server.exchange(b"POST /api/customers/import" + unread).partition(b"\r\n\r\n")
+    legacy = server.exchange(b"POST /api" + unread)
     assert set(json.loads(body)) == {"error"}
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"Content-Type: application/json" in head
