@@ -28,7 +28,7 @@ run: setup ## serve on http://127.0.0.1:8080
 	@$(BIN)/tillgate serve
 
 test: setup-dev ## run all tests
-	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: setup-dev ## run the benchmarks, each beside its floor; writes a table
 	@$(BIN)/python -m bench.run

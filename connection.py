@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
+import mmap
 import re
 import socket
+import struct
 import time
 from typing import Any
 
@@ -197,3 +199,26 @@ class _Request(Request):  # type: ignore[misc]
                 return None
         kept: tuple[str, str] | None = super()._apply_header_policy(name, value, *args, **options)
         return kept
+
+
+class Held:
+    """How many connections each worker holds, for all of them to see: a proxy that opens eight at once has them shared out.
+
+    A worker's place is by its age; one that was killed leaves a number behind, for which others wait a moment in vain.
+    """
+
+    PLACES = 64
+    NUMBER = struct.Struct("=i")
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self.PLACES * self.NUMBER.size)
+
+    def tell(self, age: int, connections: int | None) -> None:
+        """Say how many a worker holds; None: it accepts no more."""
+        place = age % self.PLACES * self.NUMBER.size
+        self.NUMBER.pack_into(self._memory, place, 0 if connections is None else connections + 1)
+
+    def fewest(self) -> int:
+        """How many the worker with the fewest holds."""
+        told = (number for (number,) in self.NUMBER.iter_unpack(self._memory[:]) if number)
+        return min(told, default=1) - 1

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 import resource
 import selectors
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 import logs
 import modern_api
-from connection import HEADER, HEADER_COUNT, HEADERS, REQUEST_LINE, STALL_SECONDS, Connection
+from connection import HEADER, HEADER_COUNT, HEADERS, REQUEST_LINE, STALL_SECONDS, Connection, Held
 from importing.faults import Category, Fault
 from legacy_api import formats, replies
 from modern_api.encoding import encoded
@@ -106,7 +104,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         os.close(end)
         # Who holds the lock on it is the consumer; when that process dies, the one that replaces it takes the lock.
         self.consumer_lock = os.memfd_create("tillgate-consumer", os.MFD_CLOEXEC)
-        self.held = _Held()
+        self.held = Held()
         super().__init__(prog="tillgate")
 
     def load_config(self) -> None:
@@ -154,29 +152,6 @@ class _Server(BaseApplication):  # type: ignore[misc]
             return
         if first:
             self.plan.announce()
-
-
-class _Held:
-    """How many connections each worker holds, for all of them to see: a proxy that opens eight at once has them shared out.
-
-    A worker's place is by its age; one that was killed leaves a number behind, for which others wait a moment in vain.
-    """
-
-    PLACES = 64
-    NUMBER = struct.Struct("=i")
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self.PLACES * self.NUMBER.size)
-
-    def tell(self, age: int, connections: int | None) -> None:
-        """Say how many a worker holds; None: it accepts no more."""
-        place = age % self.PLACES * self.NUMBER.size
-        self.NUMBER.pack_into(self._memory, place, 0 if connections is None else connections + 1)
-
-    def fewest(self) -> int:
-        """How many the worker with the fewest holds."""
-        told = (number for (number,) in self.NUMBER.iter_unpack(self._memory[:]) if number)
-        return min(told, default=1) - 1
 
 
 def _locked(file: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -91,7 +91,8 @@ def submit_failed(core: Core, batch: Batch, fault: Fault, request_ref: str = "")
 
 
 def _add(core: Core, work: Workspace, batch: Batch, values: dict[str, object], request_ref: str) -> str:
-    batch_id, deliveries = new_id(), []
+    batch_id = new_id()
+    deliveries: Iterable[str] = ()
     with work.writing(batch.account, core.write_wait):
         # Not before: a copy that came while this one waited must find it newer than itself.
         moment = now()

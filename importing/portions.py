@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby, starmap
 from typing import Any, BinaryIO, cast
@@ -78,7 +79,7 @@ def _check(core: Core, claim: Claim, batch: Batch) -> bool:
     checked = check(batch, core.digests, problems, Spool(), start, CHECKED_ROWS)
     for _rows in checked.chunks():
         pass
-    deliveries: list[str] = []
+    deliveries: Iterable[str] = ()
     with opened(core) as work, work.writing(claim.account, PATIENCE):
         outcome = Outcome(claim.batch_id, Counts(failed=checked.failed), (), problems, (), batch.charset, 0.0)
         jobs.check(work, claim)
@@ -105,7 +106,7 @@ def _apply(core: Core, claim: Claim, batch: Batch) -> bool:
     start, whole = _cursor(claim), batch.on_error is OnError.REJECT
     rows = None if whole else claim.job["portion_rows"] or FIRST_ROWS
     began = time.perf_counter()
-    deliveries: list[str] = []
+    deliveries: Iterable[str] = ()
     with opened(core) as work:
         if not work.sqlite:
             # A worker that is paused in the middle of its transaction must not hold the account for ever.
@@ -197,7 +198,7 @@ def _ended(work: Workspace, state: str, **values: object) -> dict[str, object]:
     return {"state": state, "ended_at": jobs.moment(work), **values}
 
 
-def _noted(work: Workspace, claim: Claim, event: Event) -> list[str]:
+def _noted(work: Workspace, claim: Claim, event: Event) -> Iterable[str]:
     return webhooks.note(work, claim.account, claim.batch_id, event, jobs.moment(work))
 
 

@@ -23,19 +23,26 @@ from importing.queue import put_deliveries
 from importing.spool import Spool
 from storage import apply, batches, fresh, jobs, webhooks
 from storage.engine import Busy, now
+from storage.statements import Sent
 from storage.workspace import KeyTaken, Workspace
 
 LISTED = 10
 COUNTED = ("new", "updated", "unchanged", "ignored", "failed")
 # What a sender that is told to wait should wait, in seconds.
 RETRY_AFTER = 5
+# Bytes of a batch that is done in a moment.
+SMALL = 64 * 1024
 
 
 @contextmanager
-def opened(core: Core) -> Iterator[Workspace]:
-    """A workspace, with what the database can do to a caller told as a fault: busy, unavailable."""
+def opened(core: Core, batch: Batch | None = None) -> Iterator[Workspace]:
+    """A workspace, with what the database can do to a caller told as a fault: busy, unavailable.
+
+    `batch`: one that is imported or checked in it. Of small ones only a few are at work at once.
+    """
+    small = batch is not None and batch.source.size <= SMALL
     try:
-        with core.database.workspace() as work:
+        with core.database.workspace(core.write_wait if small else None) as work:
             yield work
     except Busy as error:
         raise Fault("busy", retry_after=RETRY_AFTER) from error
@@ -49,7 +56,7 @@ def run(core: Core, batch: Batch) -> Outcome:
     Raises Fault: no_data, bad_rows, no_good_rows, cards_exhausted, request_id_reused, busy.
     """
     started = time.perf_counter()
-    with opened(core) as work, first_of_its_kind(work, batch) as stored:
+    with opened(core, batch) as work, first_of_its_kind(work, batch) as stored:
         if stored is not None:
             return _replay(work, batch, stored)
         staged = stage(work, batch, core.digests)
@@ -70,8 +77,8 @@ def run(core: Core, batch: Batch) -> Outcome:
 def preview(core: Core, batch: Batch) -> Outcome:
     """What `run` would do now, to the row; nothing is written. Raises what `run` would raise, busy apart."""
     started = time.perf_counter()
-    with opened(core) as work:
-        _stored_before(work, batch, None)
+    with opened(core, batch) as work:
+        _stored_before(batch, _ask_before(work, batch, None))
         staged = stage(work, batch, core.digests)
         plan = make_plan(work, batch, staged)
         _refuse(batch, staged, plan)
@@ -94,14 +101,15 @@ def write(work: Workspace, batch: Batch, staged: Staged, batch_id: str, judge: C
 
     `judge` may refuse the plan by raising a Fault. Raises Fault("cards_exhausted").
     """
+    change = apply.ask_next_change(work, batch.account)
     if batch.mode in (Mode.REPLACE, Mode.UPDATE):
         # Looking for keys that new customers share costs a tenth of an import, and few batches have any: the first
         # plan trusts, and the unique keys refuse it where it is wrong. (Ignored rows write no keys.)
         with suppress(KeyTaken, Fault), work.savepoint():
-            return _apply(work, batch, staged, _trusting_plan(work, batch, staged), batch_id)
+            return _apply(work, batch, staged, _trusting_plan(work, batch, staged), batch_id, change)
     plan = make_plan(work, batch, staged)
     judge(plan)
-    return _apply(work, batch, staged, plan, batch_id)
+    return _apply(work, batch, staged, plan, batch_id, change)
 
 
 def new_id() -> str:
@@ -140,23 +148,31 @@ def first_of_its_kind(work: Workspace, batch: Batch) -> Iterator[str | None]:
     unknown = newest is None and batch.request_key is None
     if unknown:
         newest = batches.last_change(work, batch.account)
-    with work.alone(place(batch)):
+
+    def ask() -> Sent | None:
         if unknown:
             work.look_again()
-        yield _stored_before(work, batch, newest)
+        return _ask_before(work, batch, newest)
+
+    with work.alone(place(batch), ask) as sent:
+        yield _stored_before(batch, sent)
 
 
-def _stored_before(work: Workspace, batch: Batch, newest: int | None) -> str | None:
+def _ask_before(work: Workspace, batch: Batch, newest: int | None) -> Sent | None:
     if batch.request_key is not None:
-        found = batches.stored_reply(work, batch.account, batch.request_key)
-        if found is None:
-            return None
-        if found[0] != batch.request_digest:
-            raise Fault("request_id_reused", value=batch.request_key)
-        return found[1]
+        return batches.stored_reply(work, batch.account, batch.request_key)
     if newest is None or not batch.request_digest:
         return None
     return batches.same_request(work, batch.account, batch.user, batch.request_digest, newest)
+
+
+def _stored_before(batch: Batch, sent: Sent | None) -> str | None:
+    if sent is None or not sent.rows:
+        return None
+    batch_id, *digest = sent.rows[0]
+    if digest and bytes(digest[0]) != batch.request_digest:
+        raise Fault("request_id_reused", value=batch.request_key or "")
+    return str(batch_id)
 
 
 def _refuse(batch: Batch, staged: Staged, plan: Plan) -> None:
@@ -178,15 +194,14 @@ def listed(problems: Spool[Problem]) -> str:
     return text if len(problems) <= LISTED else f"{text} (and {len(problems) - LISTED} more)"
 
 
-def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: str) -> Written:
+def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: str, sent: Sent) -> Written:
     account = batch.account
     moment = now()
-    change = apply.next_change(work, account)
+    change = int(sent.rows[0][0])
     stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made) if plan.made else 0)
     fresh.hand_out(work)
-    with work.pipelined():
-        apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns), renames=plan.renames)
-        apply.record_change(work, stamp, batch_id, plan.made)
+    apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns), renames=plan.renames)
+    apply.record_change(work, stamp, batch_id, plan.made)
     return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment)
 
 

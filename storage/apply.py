@@ -8,6 +8,7 @@ from functools import lru_cache
 from storage import uniques
 from storage.models import DOCUMENTS, IMAGE
 from storage.modes import Shape, given, written
+from storage.statements import Sent
 from storage.workspace import Workspace
 
 
@@ -23,7 +24,12 @@ class Stamp:
 
 def next_change(work: Workspace, account: int) -> int:
     """The next change number of the account, which only its one writer takes."""
-    return work.number(
+    return int(ask_next_change(work, account).rows[0][0])
+
+
+def ask_next_change(work: Workspace, account: int) -> Sent:
+    """The same, to be looked at later: its one row has the number."""
+    return work.send(
         "UPDATE account SET last_change = last_change + 1 WHERE id = :account RETURNING last_change", account=account
     )
 
@@ -47,13 +53,13 @@ def apply(work: Workspace, shape: Shape, stamp: Stamp, campaigns: tuple[int, ...
     """
     account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
     if work.filled("target"):
-        work.execute(TAKE_IMAGES, account=account, change=change)
+        work.send(TAKE_IMAGES, account=account, change=change)
         _change(work, shape, stamp, renames=renames)
     if work.filled("made"):
-        work.execute(_create(shape, work.sqlite), account=account, change=change, now=now, base=base)
+        work.send(_create(shape, work.sqlite), account=account, change=change, now=now, base=base)
     for number in shape.written_uniques:
         for statement in _unique_values(number, work.sqlite):
-            work.execute(statement, account=account, base=base)
+            work.send(statement, account=account, base=base)
     _enrol(work, stamp, campaigns)
 
 
@@ -62,22 +68,22 @@ def _change(work: Workspace, shape: Shape, stamp: Stamp, *, renames: bool) -> No
     renamed = renames and work.number(RENAMED)
     update = _update(shape, work.sqlite)
     if update:
-        work.execute(update, account=account, change=change, now=now)
+        work.send(update, account=account, change=change, now=now)
     if renamed:
         for statement in (DROP_CODES, DROP_CARDS):
-            work.execute(statement, account=account)
+            work.send(statement, account=account)
     if shape.writes_username:
-        work.execute(_drop_usernames(shape), account=account)
+        work.send(_drop_usernames(shape), account=account)
     if renamed:
         for key in ("code", "card"):
-            work.execute(_rename(key), account=account, now=now)
+            work.send(_rename(key), account=account, now=now)
     if "username_key" in shape.columns:
-        work.execute(GIVE_USERNAMES, account=account)
+        work.send(GIVE_USERNAMES, account=account)
 
 
 def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int) -> None:
     """Note the change, with the range of customers that it made."""
-    work.execute(
+    work.send(
         "INSERT INTO change(account_id, change, batch_id, first_created, last_created) "
         "VALUES (:account, :change, :batch, :first, :last)",
         account=stamp.account,
@@ -94,7 +100,7 @@ def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
         for table, (customers, end) in ENROLLED.items():
             if work.filled(table):
                 points = "0" if place else "coalesce(t.points, 0)"
-                work.execute(
+                work.send(
                     "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
                     f"SELECT :account, {customers}, :campaign, {points}, 1 FROM {table} t {end}",
                     account=account,
@@ -104,7 +110,7 @@ def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
     if campaigns:
         for table, source in ENTRIES.items():
             if work.filled(table):
-                work.execute(
+                work.send(
                     "INSERT INTO ledger_entry"
                     '(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) ' + source,
                     account=account,

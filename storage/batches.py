@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from storage.models import batch, batch_problem
+from storage.statements import Sent
 from storage.workspace import Workspace
 
 Row = RowMapping
@@ -106,7 +107,7 @@ def insert(work: Workspace, values: Mapping[str, object]) -> None:
     marks = ", ".join(
         f"CAST(:{name} AS {{json}})" if name in ("campaigns", "columns", "header") else f":{name}" for name in values
     )
-    work.execute(f"INSERT INTO batch({names}) VALUES ({marks})", **values)
+    work.send(f"INSERT INTO batch({names}) VALUES ({marks})", **values)
 
 
 def insert_problems(
@@ -143,17 +144,16 @@ def _numbered(
         yield chunk
 
 
-def stored_reply(work: Workspace, account: int, key: str) -> tuple[bytes, str] | None:
-    """(request digest, batch id) under an idempotency key."""
-    found = work.all(
-        "SELECT digest, batch_id FROM reply WHERE account_id = :account AND key = :key", account=account, key=key
+def stored_reply(work: Workspace, account: int, key: str) -> Sent:
+    """What stands under an idempotency key: the batch's id, the request's digest."""
+    return work.send(
+        "SELECT batch_id, digest FROM reply WHERE account_id = :account AND key = :key", account=account, key=key
     )
-    return (bytes(found[0][0]), found[0][1]) if found else None
 
 
 def store_reply(work: Workspace, account: int, key: str, digest: bytes, batch_id: str, now: int) -> None:
     """Keep a reply under an idempotency key."""
-    work.execute(
+    work.send(
         "INSERT INTO reply(account_id, key, digest, batch_id, created_at) VALUES (:account, :key, :digest, :batch, :now)",
         account=account,
         key=key,
@@ -178,9 +178,9 @@ def last_change(work: Workspace, account: int) -> int:
     return work.number("SELECT last_change FROM account WHERE id = :account", account=account)
 
 
-def same_request(work: Workspace, account: int, user: str, digest: bytes, after: int) -> str | None:
-    """The batch that the same request of the same user made, among those whose number comes after one."""
-    found = work.all(
+def same_request(work: Workspace, account: int, user: str, digest: bytes, after: int) -> Sent:
+    """The batch that the same request of the same user made, among those whose number comes after one: its id."""
+    return work.send(
         "SELECT id FROM batch WHERE account_id = :account AND number > :after AND request_digest = :digest "
         "AND user_id = :user ORDER BY number DESC LIMIT 1",
         account=account,
@@ -188,7 +188,6 @@ def same_request(work: Workspace, account: int, user: str, digest: bytes, after:
         digest=digest,
         after=after,
     )
-    return str(found[0][0]) if found else None
 
 
 def load(work: Workspace, account: int, batch_id: str) -> dict[str, Any] | None:

@@ -6,24 +6,31 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from storage import staging
 from storage.checkpoint import Checkpoints
-from storage.turn import Busy, WriteTurn
+from storage.turn import Busy, Lines, WriteTurn
 from storage.workspace import Workspace, begin_writing
 
 __all__ = ["Busy", "Database", "Kind", "now"]
 
+# At once, of a process: small batches, and looks at a few rows. More of them would take the processor from each other at
+# every statement, and each would need a connection with tables and a cache of its own; those of PostgreSQL's wait for it.
+BATCHES = {"sqlite": 4, "postgresql": 8}
+LOOKS = {"sqlite": 2, "postgresql": 8}
 # Connections that stay at hand.
-KEPT = 8
+KEPT = 16
+# Seconds that a look waits: far longer than all before it take.
+LOOK_WAIT = 30.0
 # Page caches of a connection, of the file and of the temporary tables. Together with what Python takes they stay below
 # 96 MB however large a batch is; 100,000 rows find room in them, and at 1,000,000 larger ones are no faster.
 SQLITE_CACHE_KB = 45_056
@@ -43,6 +50,9 @@ class Database:
         self.kind = Kind(parsed.get_backend_name())
         self.data_dir = data_dir
         self._at_hand: deque[PoolProxiedConnection] = deque()
+        self._lines = Lines()
+        self._batches = Lines(BATCHES[self.kind.value])
+        self._looks = Lines(LOOKS[self.kind.value])
         if self.kind is Kind.SQLITE:
             self.path = Path(parsed.database or data_dir / "tillgate.db")
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,12 +95,18 @@ class Database:
                 raise
 
     @contextmanager
-    def workspace(self) -> Iterator[Workspace]:
-        """A connection of one's own for a batch, with its temporary tables empty. Rolled back when left unfinished."""
-        with self._borrowed() as fairy:
+    def workspace(self, wait: float | None = None) -> Iterator[Workspace]:
+        """A connection of one's own for a batch, with its temporary tables empty. Rolled back when left unfinished.
+
+        `wait`: so many seconds a small batch waits for its turn, then Busy is raised. None: it does not wait.
+        """
+        started = time.monotonic()
+        line = nullcontext() if wait is None else self._batches.held(None, wait)
+        with line, self._borrowed() as fairy:
+            waited = time.monotonic() - started
             driver: Any = fairy.driver_connection
-            turn, checkpoint = (self._turn, self._checkpoints.soon) if self.kind is Kind.SQLITE else (None, None)
-            work = Workspace(driver, self.kind.value, turn, self.data_dir / "inflight.lock", checkpoint)
+            turn, checkpoint = (self._turn, self._checkpoints.soon) if self.kind is Kind.SQLITE else (self._lines, None)
+            work = Workspace(driver, self.kind.value, turn, self.data_dir / "inflight.lock", checkpoint, waited)
             try:
                 staging.prepare(work, fairy.info)
                 yield work
@@ -100,12 +116,12 @@ class Database:
     @contextmanager
     def looking(self) -> Iterator[Workspace]:
         """A connection for a few plain queries by the driver, each of which sees what stands by then."""
-        with self._borrowed() as fairy:
+        with self._looks.held(None, LOOK_WAIT), self._borrowed() as fairy:
             driver: Any = fairy.driver_connection
             if self.kind is Kind.POSTGRESQL:
                 # No transaction, whose beginning and end would be two exchanges more.
                 driver.autocommit = True
-            work = Workspace(driver, self.kind.value, None, self.data_dir / "inflight.lock", None)
+            work = Workspace(driver, self.kind.value, self._lines, self.data_dir / "inflight.lock")
             try:
                 yield work
             finally:
@@ -120,7 +136,7 @@ class Database:
         try:
             connection = self._at_hand.pop()
         except IndexError:
-            connection = self.engine.raw_connection()
+            connection = self._connected()
         try:
             yield connection
         except BaseException:
@@ -133,6 +149,12 @@ class Database:
             self._at_hand.append(connection)
         else:
             connection.close()
+
+    def _connected(self) -> PoolProxiedConnection:
+        try:
+            return self.engine.raw_connection()
+        except (sqlite3.OperationalError, psycopg.OperationalError) as error:
+            raise OperationalError("connect", None, error) from error
 
     def dispose(self) -> None:
         """Close all connections."""

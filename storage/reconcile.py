@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from storage import meetings, uniques
 from storage.modes import IGNORE, Shape, changes
+from storage.statements import Sent
 from storage.workspace import Workspace
 
 
@@ -62,17 +63,21 @@ def match(work: Workspace, shape: Shape, account: int, rows: int, *, trusting: b
 
     `trusting`: do not look for new customers who would get the same code or card; the unique keys refuse those.
     """
-    hits = careful = 0
+    careful = 0
+    found: list[Sent] = []
     for statement in _hits(shape, work.sqlite):
-        if hits < rows:
-            hits += work.execute(statement, account=account)
+        # PostgreSQL has only one, and is not asked in between.
+        if not found or found[0].count < rows:
+            found.append(work.send(statement, account=account))
     work.analyze("hit")
     for number in shape.uniques:
-        work.execute(_take_unique(number, work.sqlite))
+        work.send(_take_unique(number, work.sqlite))
     targets = _fill_target(work, shape, account, again=False)
-    if targets < hits:
+    looked = work.send(LOOKED_OVER)
+    hits = sum(sent.count for sent in found)
+    if targets.count < hits:
         careful += work.execute(meetings.SAME_CUSTOMER)
-    untouched, renamed = map(int, work.one(LOOKED_OVER)) if targets else (0, 0)
+    untouched, renamed = map(int, looked.rows[0])
     for statement in meetings.statements(shape, renamed=renamed > 0):
         careful += work.execute(statement, account=account)
     if careful or (not trusting and meetings.keys_shared(work, shape)):
@@ -205,10 +210,10 @@ def _fill_keys(work: Workspace, kind: str, keys: Sequence[tuple[int, str | None,
     work.fill("keys", ("kind", "ref", "code", "card_number"), [[(kind, *key) for key in keys]])
 
 
-def _fill_target(work: Workspace, shape: Shape, account: int, *, again: bool) -> int:
-    count = work.execute(_compare(shape, work.sqlite, again), account=account)
+def _fill_target(work: Workspace, shape: Shape, account: int, *, again: bool) -> Sent:
+    targets = work.send(_compare(shape, work.sqlite, again), account=account)
     work.analyze("target")
-    return count
+    return targets
 
 
 def touch(work: Workspace, account: int, campaigns: tuple[int, ...], untouched: int | None = None) -> int:

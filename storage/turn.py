@@ -11,8 +11,8 @@ import fcntl
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,14 +25,56 @@ class Busy(Exception):
     """The turn to write did not come within the wait."""
 
 
+class Lines:
+    """Waiting lines of a process's threads, one for each key, first come, first served. So many hold a key at once."""
+
+    def __init__(self, holders: int = 1) -> None:
+        self._guard = threading.Lock()
+        self._holders = holders
+        self._held: dict[Hashable, int] = defaultdict(int)
+        self._waiting: dict[Hashable, deque[threading.Event]] = defaultdict(deque)
+
+    @contextmanager
+    def held(self, key: Hashable, wait: float) -> Iterator[None]:
+        """Hold the key. Waits at most `wait` seconds for it, then raises Busy."""
+        self._enter(key, wait)
+        try:
+            yield
+        finally:
+            self._leave(key)
+
+    def _enter(self, key: Hashable, wait: float) -> None:
+        with self._guard:
+            if self._held[key] < self._holders:
+                self._held[key] += 1
+                return
+            called = threading.Event()
+            self._waiting[key].append(called)
+        if called.wait(wait):
+            return
+        with self._guard:
+            if called in self._waiting[key]:
+                self._waiting[key].remove(called)
+                raise Busy
+        # The call came between the end of the wait and the guard: the key is ours.
+
+    def _leave(self, key: Hashable) -> None:
+        with self._guard:
+            if self._waiting[key]:
+                # Handed over: as many hold it as before.
+                self._waiting[key].popleft().set()
+                return
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key], self._waiting[key]
+
+
 class WriteTurn:
     """The machine-wide turn to write, kept by file locks on `path`, which the kernel drops when a process dies."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._guard = threading.Lock()
-        self._waiting: deque[threading.Event] = deque()
-        self._held = False
+        self._lines = Lines()
         self._files: tuple[int, int] | None = None
         self._process = 0
 
@@ -40,8 +82,7 @@ class WriteTurn:
     def held(self, wait: float) -> Iterator[None]:
         """Hold the turn. Waits at most `wait` seconds for it, then raises Busy."""
         deadline = time.monotonic() + wait
-        self._enter(wait)
-        try:
+        with self._lines.held(self._path, wait):
             gate, turn = self._open_files()
             _lock(gate, deadline)
             try:
@@ -52,30 +93,6 @@ class WriteTurn:
                 yield
             finally:
                 fcntl.flock(turn, fcntl.LOCK_UN)
-        finally:
-            self._leave()
-
-    def _enter(self, wait: float) -> None:
-        with self._guard:
-            if not self._held:
-                self._held = True
-                return
-            called = threading.Event()
-            self._waiting.append(called)
-        if called.wait(wait):
-            return
-        with self._guard:
-            if called in self._waiting:
-                self._waiting.remove(called)
-                raise Busy
-        # The call came between the end of the wait and the guard: the turn is ours.
-
-    def _leave(self) -> None:
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._held = False
 
     def _open_files(self) -> tuple[int, int]:
         # A lock belongs to the open file, which a fork shares: a child opens its own.

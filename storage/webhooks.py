@@ -8,7 +8,7 @@ and workers; afterwards, when it is dropped. Times are in milliseconds.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ from storage.engine import now
 from storage.job_models import delivery, webhook
 from storage.jobs import clock
 from storage.models import account as accounts
+from storage.statements import Sent
 from storage.workspace import Workspace
 
 OPEN = ("queued", "sending", "waiting")
@@ -58,12 +59,19 @@ class Sending:
     secret: bytes
 
 
-def note(work: Workspace, account: int, batch_id: str, event: Event, moment: int) -> list[str]:
-    """Write down that the account's webhooks shall be told, in the transaction that makes it true.
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The deliveries that were written down, for the queue to be asked for once that has committed."""
 
-    Returns the deliveries, which the queue is asked for once that has committed.
-    """
-    return [row[0] for row in work.all(NOTE, **_noted(account, batch_id, event, moment))]
+    sent: Sent
+
+    def __iter__(self) -> Iterator[str]:
+        return (row[0] for row in self.sent.rows)
+
+
+def note(work: Workspace, account: int, batch_id: str, event: Event, moment: int) -> Noted:
+    """Write down that the account's webhooks shall be told, in the transaction that makes it true."""
+    return Noted(work.send(NOTE, **_noted(account, batch_id, event, moment)))
 
 
 def note_in(connection: Connection, account: int, batch_id: str, event: Event, moment: int) -> list[str]:

@@ -48,7 +48,7 @@ def actual(core: Core) -> Actual:
     return Actual(core)
 
 
-@profile(150, 5000)
+@profile(100, 5000)
 @given(batches=st.lists(imports(), min_size=1, max_size=4))
 def test_by_set_is_row_by_row(actual: Actual, batches: list[Import]) -> None:
     actual.reset()
@@ -69,7 +69,7 @@ def test_rows_that_meet_are_taken_one_by_one(actual: Actual, batches: list[Impor
     actual.check()
 
 
-@profile(60, 2000)
+@profile(40, 2000)
 @given(earlier=imports(), batch=imports())
 def test_a_preview_predicts_the_run_and_changes_nothing(actual: Actual, earlier: Import, batch: Import) -> None:
     actual.reset()

@@ -124,7 +124,7 @@ def actual(core: Core) -> Actual:
     return Actual(core)
 
 
-@profile(50, 2000)
+@profile(35, 2000)
 @given(batches=st.lists(imports(6).map(undoable), min_size=1, max_size=4))
 def test_apply_then_undo_is_nothing(actual: Actual, batches: list[Import]) -> None:
     story, before = Story(actual), [("", "")][:0]
@@ -140,7 +140,7 @@ def test_apply_then_undo_is_nothing(actual: Actual, batches: list[Import]) -> No
     actual.check()
 
 
-@profile(75, 5000)
+@profile(50, 5000)
 @given(steps=st.lists(STEPS, min_size=3, max_size=9))
 def test_undo_in_any_order_is_as_the_model_says(actual: Actual, steps: Sequence[Step]) -> None:
     # A number undoes the import, or the undo, that stands there among those that can be undone.
@@ -156,7 +156,7 @@ def test_undo_in_any_order_is_as_the_model_says(actual: Actual, steps: Sequence[
     actual.check()
 
 
-@profile(50, 3000)
+@profile(35, 3000)
 @given(
     batches=st.lists(imports(2, narrow=True).map(undoable), min_size=2, max_size=4),
     picks=st.lists(st.integers(0, 5), min_size=1, max_size=5),
@@ -175,7 +175,7 @@ def test_fields_come_back_only_where_they_stand_as_written(
     actual.check()
 
 
-@profile(30, 1000)
+@profile(25, 1000)
 @given(batches=st.lists(imports(4).map(undoable), min_size=2, max_size=3), turns=st.integers(2, 5))
 def test_undo_redo_and_undo_again_is_undo(actual: Actual, batches: list[Import], turns: int) -> None:
     story = Story(actual)
@@ -190,7 +190,7 @@ def test_undo_redo_and_undo_again_is_undo(actual: Actual, batches: list[Import],
     actual.check()
 
 
-@profile(75, 5000)
+@profile(50, 5000)
 @given(
     steps=st.lists(
         st.one_of(jobs(), jobs(narrow=False), jobs(2), imports(2, narrow=True).map(undoable)), min_size=1, max_size=3

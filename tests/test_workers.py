@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from consumer import Consumer
 from importing import follow, jobs
 from importing.core import Core
 from settings import Settings
-from storage.engine import Database, Kind
+from storage.engine import Busy, Database, Kind
 from storage.job_models import job
 from tests.conftest import settings_for
 from tests.demo import Demo, open_accounts
@@ -43,9 +42,9 @@ TAKEN_OVER = LEASE + 10.0
 SECRET = "a secret that all workers of the test share"  # noqa: S105
 SOAK = os.environ.get("TILLGATE_SOAK") == "1"
 KILLS = 60 if SOAK else 6
-ROWS = 100_000 if SOAK else 5_000
+ROWS = 100_000 if SOAK else 10_000
 # As many borders between portions, with less to write: the workers' portions are small.
-SMALL = f"from importing import portions; portions.FIRST_ROWS = portions.MOST_ROWS = {ROWS // 5}; "
+SMALL = f"from importing import portions; portions.FIRST_ROWS = portions.MOST_ROWS = {ROWS // 10}; "
 WORKER = PROGRAM if SOAK else SMALL + PROGRAM
 # More than the servers, whose portions are as they come, can write before they are stopped.
 LONG = 240_000
@@ -218,7 +217,7 @@ def test_a_dead_workers_job_is_taken_over_within_its_lease(installation: Install
 def test_a_worker_paused_past_its_lease_is_fenced_off(installation: Installation) -> None:
     at = installation
     paused = at.start()
-    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 12 * ROWS))).batch_id
+    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 6 * ROWS))).batch_id
 
     def pause_while_it_has_a_claim() -> bool:
         paused.send_signal(signal.SIGSTOP)
@@ -237,7 +236,7 @@ def test_a_worker_paused_past_its_lease_is_fenced_off(installation: Installation
         at.kill(process)
     after = jobs.submit(at.core, batch(at.core, at.demo, rows("after", 10))).batch_id
     eventually(lambda: at.status(after) == "imported")
-    total = 12 * ROWS + 10
+    total = 6 * ROWS + 10
     assert holds(at.core, at.demo) == Held(total, total * 2500, total)
 
 
@@ -250,20 +249,17 @@ def _locked(database: Database) -> bool:
     # A process that is stopped in the middle of writing SQLite's one file holds up everybody: nobody can help that.
     if database.kind is Kind.POSTGRESQL:
         return False
-    with sqlite3.connect(database.path, timeout=0, isolation_level=None) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            return True
-    connection.close()
-    return False
+    try:
+        with database.writing(0.02):
+            return False
+    except Busy:
+        return True
 
 
 def test_a_worker_that_is_stopped_ends_its_portion_first(installation: Installation) -> None:
     at = installation
     worker = at.start()
-    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 12 * ROWS))).batch_id
+    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 6 * ROWS))).batch_id
     eventually(lambda: at.processed(batch_id) > 0)
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=PATIENCE)
@@ -272,7 +268,7 @@ def test_a_worker_that_is_stopped_ends_its_portion_first(installation: Installat
     assert not _claimed(at, batch_id)
     at.start()
     eventually(lambda: at.status(batch_id) == "imported", TAKEN_OVER + 30)
-    assert holds(at.core, at.demo).customers == 12 * ROWS
+    assert holds(at.core, at.demo).customers == 6 * ROWS
 
 
 def test_a_queue_that_is_down_loses_nothing(tmp_path: Path, blank_sqlite: Callable[[Path], Database]) -> None:

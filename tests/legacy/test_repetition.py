@@ -5,26 +5,30 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from webtest import TestApp  # type: ignore[import-untyped]
 
 from app import create_app
 from importing import run
 from importing.core import Core
-from storage import engine, models, workspace
+from storage import engine, models, turn, workspace
+from storage.engine import Kind
 from tests.conftest import settings_for
 from tests.demo import Demo
 from tests.legacy.sending import Encoding, Format, Reply, send
 from tests.legacy.world import World
 
 PATIENCE = 30.0
-WAITED_IN = (engine.__file__, workspace.__file__)
+BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+WAITED_IN = (engine.__file__, turn.__file__, workspace.__file__)
+# In Python; PostgreSQL tells itself who waits there.
+WAITING = {Kind.SQLITE: frozenset(("alone", "writing")), Kind.POSTGRESQL: frozenset(("_enter",))}
 FIELDS = {
     "user_id": "john1970",
     "user_api_key": "1959caadac9b13dcb3",
@@ -63,23 +67,31 @@ def at_once(client: TestApp, world: World, *requests: dict[str, str]) -> list[Re
             for number, fields in enumerate(requests):
                 pairs = [(name.encode(), value.encode()) for name, value in fields.items()]
                 running.append(pool.submit(send, client, pairs, encodings[number], Format.JSON))
-                wait_until_running(number + 1)
+                wait_until_running(world, number + 1)
         return [future.result(PATIENCE) for future in running]
 
 
-def wait_until_running(count: int) -> None:
-    """Until so many threads have come as far as they can."""
+def wait_until_running(world: World, count: int) -> None:
+    """Until so many requests have come as far as they can."""
     deadline = time.monotonic() + PATIENCE
-    while sum(map(_imports, threading.enumerate())) < count:
+    while waiting(world) < count:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
-def _imports(thread: threading.Thread) -> bool:
-    """Whether a thread waits for its turn to write, or for the copy that came before."""
+def waiting(world: World) -> int:
+    """How many requests wait for their turn to write, or for the copy that came before."""
+    here = sum(_imports(thread, WAITING[world.core.database.kind]) for thread in threading.enumerate())
+    if world.core.database.kind is Kind.SQLITE:
+        return here
+    with world.core.database.reading() as connection:
+        return here + int(connection.execute(text(BLOCKED)).scalar_one())
+
+
+def _imports(thread: threading.Thread, waiting: frozenset[str]) -> bool:
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
-        if frame.f_code.co_name in ("alone", "writing") and frame.f_code.co_filename in WAITED_IN:
+        if frame.f_code.co_name in waiting and frame.f_code.co_filename in WAITED_IN:
             return True
         frame = frame.f_back
     return False
@@ -159,10 +171,10 @@ def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
 
     alone = workspace.Workspace.alone
 
-    def waits(work: workspace.Workspace, place: int) -> object:
+    def waits(work: workspace.Workspace, place: int, ask: Callable[[], object]) -> object:
         if sent.is_set():
             copied.set()
-        return alone(work, place)
+        return alone(work, place, ask)
 
     monkeypatch.setattr(run, "_remember", remembered)
     monkeypatch.setattr(workspace.Workspace, "alone", waits)

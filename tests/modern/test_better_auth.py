@@ -45,26 +45,26 @@ def better_auth() -> tuple[str, Path]:
     return node, folder
 
 
-def test_better_auths_client(serve: Serve, better_auth: tuple[str, Path], tmp_path: Path) -> None:
+def test_better_auths_client(served: tuple[Server, World], better_auth: tuple[str, Path], tmp_path: Path) -> None:
     node, folder = better_auth
     file = tmp_path / "customers.csv"
     file.write_text(TEXT, encoding="utf-8")
-    with serve("--workers", "1") as (server, world):
-        create_administrator(server, world)
-        script = clients.FOLDER / "better_auth_client.mjs"
-        done = subprocess.run(  # noqa: S603
-            [node, str(script), str(folder), server.url, EMAIL, PASSWORD, str(file)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        check(json.loads(done.stdout))
-        assert [(found["code"], found["attributes"]) for found in world.customers([])] == [
-            ("acme corp", {"source": "web"}),
-            ("globex", {"source": "import"}),
-        ]
+    server, world = served
+    create_administrator(server, world)
+    script = clients.FOLDER / "better_auth_client.mjs"
+    done = subprocess.run(  # noqa: S603
+        [node, str(script), str(folder), server.url, EMAIL, PASSWORD, str(file)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    check(json.loads(done.stdout))
+    assert [(found["code"], found["attributes"]) for found in world.customers([])] == [
+        ("acme corp", {"source": "web"}),
+        ("globex", {"source": "import"}),
+    ]
 
 
 def check(told: dict[str, Any]) -> None:
@@ -89,17 +89,17 @@ def check(told: dict[str, Any]) -> None:
     assert told["emptied"] == "better-auth.session_token="
 
 
-def test_who_is_not_signed_in_reads_the_refusal_of_a_large_body(serve: Serve) -> None:
-    with serve("--workers", "1") as (server, _):
-        for size, chunked in ((30_000_000, False), (30_000_000, True)):
-            head = b"POST /api/customers/import HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-            if chunked:
-                head += b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size
-            else:
-                head += b"Content-Length: %d\r\n\r\n" % size
-            reply = server.exchange(head, b" " * size, b"\r\n0\r\n\r\n" if chunked else b"")
-            assert reply.startswith(b"HTTP/1.1 401 ")
-            assert reply.endswith(b'{"error":"Unauthorized"}')
+def test_who_is_not_signed_in_reads_the_refusal_of_a_large_body(served: tuple[Server, World]) -> None:
+    server, _ = served
+    for size, chunked in ((30_000_000, False), (30_000_000, True)):
+        head = b"POST /api/customers/import HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        if chunked:
+            head += b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size
+        else:
+            head += b"Content-Length: %d\r\n\r\n" % size
+        reply = server.exchange(head, b" " * size, b"\r\n0\r\n\r\n" if chunked else b"")
+        assert reply.startswith(b"HTTP/1.1 401 ")
+        assert reply.endswith(b'{"error":"Unauthorized"}')
 
 
 def test_nothing_secret_is_logged(serve: Serve) -> None:
