@@ -43,6 +43,8 @@ SECRET = "a secret that all workers of the test share"  # noqa: S105
 SOAK = os.environ.get("TILLGATE_SOAK") == "1"
 KILLS = 60 if SOAK else 6
 ROWS = 100_000 if SOAK else 10_000
+# Of a job that is still at work when something happens to its worker.
+MANY = 12 * ROWS if SOAK else 6 * ROWS
 # As many borders between portions, with less to write: the workers' portions are small.
 SMALL = f"from importing import portions; portions.FIRST_ROWS = portions.MOST_ROWS = {ROWS // 10}; "
 WORKER = PROGRAM if SOAK else SMALL + PROGRAM
@@ -217,7 +219,7 @@ def test_a_dead_workers_job_is_taken_over_within_its_lease(installation: Install
 def test_a_worker_paused_past_its_lease_is_fenced_off(installation: Installation) -> None:
     at = installation
     paused = at.start()
-    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 6 * ROWS))).batch_id
+    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", MANY))).batch_id
 
     def pause_while_it_has_a_claim() -> bool:
         paused.send_signal(signal.SIGSTOP)
@@ -236,7 +238,7 @@ def test_a_worker_paused_past_its_lease_is_fenced_off(installation: Installation
         at.kill(process)
     after = jobs.submit(at.core, batch(at.core, at.demo, rows("after", 10))).batch_id
     eventually(lambda: at.status(after) == "imported")
-    total = 6 * ROWS + 10
+    total = MANY + 10
     assert holds(at.core, at.demo) == Held(total, total * 2500, total)
 
 
@@ -259,7 +261,7 @@ def _locked(database: Database) -> bool:
 def test_a_worker_that_is_stopped_ends_its_portion_first(installation: Installation) -> None:
     at = installation
     worker = at.start()
-    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", 6 * ROWS))).batch_id
+    batch_id = jobs.submit(at.core, batch(at.core, at.demo, rows("c", MANY))).batch_id
     eventually(lambda: at.processed(batch_id) > 0)
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=PATIENCE)
@@ -268,7 +270,7 @@ def test_a_worker_that_is_stopped_ends_its_portion_first(installation: Installat
     assert not _claimed(at, batch_id)
     at.start()
     eventually(lambda: at.status(batch_id) == "imported", TAKEN_OVER + 30)
-    assert holds(at.core, at.demo).customers == 6 * ROWS
+    assert holds(at.core, at.demo).customers == MANY
 
 
 def test_a_queue_that_is_down_loses_nothing(tmp_path: Path, blank_sqlite: Callable[[Path], Database]) -> None:

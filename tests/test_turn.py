@@ -1,0 +1,69 @@
+"""Waiting lines: first come, first served, so many at once, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from storage.turn import Busy, Lines
+
+PATIENCE = 10.0
+
+
+def test_first_come_first_served() -> None:
+    lines = Lines()
+    served: list[int] = []
+
+    def wait(number: int) -> None:
+        with lines.held("key", PATIENCE):
+            served.append(number)
+
+    with ThreadPoolExecutor(20) as pool, lines.held("key", PATIENCE):
+        for number in range(20):
+            pool.submit(wait, number)
+            _until(lines, number + 1)
+        assert served == []
+    assert served == list(range(20))
+
+
+@pytest.mark.parametrize("holders", [1, 3])
+def test_so_many_hold_a_key_and_no_more(holders: int) -> None:
+    lines = Lines(holders)
+    guard, inside, most = threading.Lock(), 0, 0
+
+    def hold() -> None:
+        nonlocal inside, most
+        with lines.held("key", PATIENCE):
+            with guard:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.001)
+            with guard:
+                inside -= 1
+
+    with ThreadPoolExecutor(12) as pool:
+        for _ in range(120):
+            pool.submit(hold)
+    assert most == holders
+
+
+def test_who_waits_too_long_is_told_and_costs_nobody_a_turn() -> None:
+    lines = Lines()
+    with lines.held("key", PATIENCE), pytest.raises(Busy), lines.held("key", 0.01):
+        pass
+    with lines.held("key", 0.01):
+        pass
+
+
+def test_keys_are_apart() -> None:
+    lines = Lines()
+    with lines.held(1, 0.01), lines.held(2, 0.01):
+        pass
+
+
+def _until(lines: Lines, waiting: int) -> None:
+    while len(lines._waiting["key"]) < waiting:
+        time.sleep(0.0005)
