@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from importing.batch import Campaign, CampaignType
@@ -25,12 +25,9 @@ class Account:
 def load(core: Core, account: int) -> Account:
     """The account's custom fields and active campaigns, as they are now."""
     with core.database.looking() as work:
-        return Account(_fields(work, account), _campaigns(work, account))
-
-
-def _fields(work: Workspace, account: int) -> dict[str, Field]:
-    found = (_field(row) for row in senders.custom_fields(work, account))
-    return {field.name: field for field in found}
+        fields, campaigns = senders.fields_and_campaigns(work, account)
+        found = map(_field, fields)
+        return Account({field.name: field for field in found}, _campaigns(work, account, campaigns))
 
 
 def _field(row: senders.Row) -> Field:
@@ -44,8 +41,7 @@ def _field(row: senders.Row) -> Field:
     )
 
 
-def _campaigns(work: Workspace, account: int) -> dict[str, Campaign]:
-    rows = senders.active_campaigns(work, account)
+def _campaigns(work: Workspace, account: int, rows: Sequence[senders.Row]) -> dict[str, Campaign]:
     items: dict[int, dict[str, int]] = {}
     if any(row["type"] == CampaignType.BUYX for row in rows):
         items = _items(work, account)

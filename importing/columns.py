@@ -94,7 +94,7 @@ class FullName(Text):
     """A full name: stored as (first name, last name), which joined by a blank are the name as given."""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
-        return [_first_and_last(value) for value in values]
+        return [(first, last) if blank else (last, "") for first, blank, last in [v.rpartition(" ") for v in values]]
 
 
 class NameKey(Text):
@@ -119,7 +119,10 @@ class Typed(Text):
     """A free attribute: stored as JSON (see `judging.typed`), which any text can be."""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
-        return list(map({value: typed(value) for value in set(values)}.__getitem__, values))
+        different = set(values)
+        if 2 * len(different) > len(values):
+            return list(map(typed, values))
+        return list(map({value: typed(value) for value in different}.__getitem__, values))
 
 
 class Judged(Text):

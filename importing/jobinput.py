@@ -47,7 +47,7 @@ def store(core: Core, account: int, file: BinaryIO, wait: float) -> tuple[str, i
     first = 0
     try:
         while sealed := list(islice(waiting, AT_ONCE)):
-            with core.database.writing(wait) as connection:
+            with core.database.writing(wait, large=True) as connection:
                 jobs.add_pieces(connection, account, input_id, first, sealed)
             first += len(sealed)
     except BaseException:

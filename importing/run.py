@@ -38,11 +38,11 @@ SMALL = 64 * 1024
 def opened(core: Core, batch: Batch | None = None) -> Iterator[Workspace]:
     """A workspace, with what the database can do to a caller told as a fault: busy, unavailable.
 
-    `batch`: one that is imported or checked in it. Of small ones only a few are at work at once.
+    `batch`: one that is imported in it. Of small ones only a few are at work at once.
     """
-    small = batch is not None and batch.source.size <= SMALL
+    small = (batch.account, core.write_wait) if batch is not None and batch.source.size <= SMALL else None
     try:
-        with core.database.workspace(core.write_wait if small else None) as work:
+        with core.database.workspace(small) as work:
             yield work
     except Busy as error:
         raise Fault("busy", retry_after=RETRY_AFTER) from error
@@ -77,7 +77,7 @@ def run(core: Core, batch: Batch) -> Outcome:
 def preview(core: Core, batch: Batch) -> Outcome:
     """What `run` would do now, to the row; nothing is written. Raises what `run` would raise, busy apart."""
     started = time.perf_counter()
-    with opened(core, batch) as work:
+    with opened(core) as work:
         _stored_before(batch, _ask_before(work, batch, None))
         staged = stage(work, batch, core.digests)
         plan = make_plan(work, batch, staged)

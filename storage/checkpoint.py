@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+# Pages in the log from which on SQLite makes a checkpoint of its own, at the commit that finds so many.
+PAGES = 1000
 
 
 class Checkpoints:
@@ -46,3 +50,17 @@ class Checkpoints:
             with suppress(sqlite3.Error), closing(sqlite3.connect(self._path)) as connection:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+@contextmanager
+def checkpointing(connection: sqlite3.Connection, later: Checkpoints | None) -> Iterator[None]:
+    """Commit in here without a checkpoint, and have one made `later`; None: as SQLite does it."""
+    if later is None:
+        yield
+        return
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA wal_autocheckpoint = {PAGES}")
+    later.soon()

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from storage import staging
-from storage.checkpoint import Checkpoints
+from storage.checkpoint import Checkpoints, checkpointing
 from storage.turn import Busy, Lines, WriteTurn
 from storage.workspace import Workspace, begin_writing
 
 __all__ = ["Busy", "Database", "Kind", "now"]
 
-# At once, of a process: small batches, and looks at a few rows. More of them would take the processor from each other at
-# every statement, and each would need a connection with tables and a cache of its own; those of PostgreSQL's wait for it.
-BATCHES = {"sqlite": 4, "postgresql": 8}
+# At once, of a process: small batches that wait for the same writer (on PostgreSQL those of an account), and looks at a
+# few rows. More would take the processor from each other, and each needs a connection with tables and a cache of its own.
+BATCHES = {"sqlite": 4, "postgresql": 3}
 LOOKS = {"sqlite": 2, "postgresql": 8}
 # Connections that stay at hand.
 KEPT = 16
@@ -76,13 +76,17 @@ class Database:
                 yield connection
 
     @contextmanager
-    def writing(self, wait: float = 4.0) -> Iterator[Connection]:
-        """A write transaction: committed at the end, rolled back on an error. Raises Busy after `wait` seconds."""
+    def writing(self, wait: float = 4.0, *, large: bool = False) -> Iterator[Connection]:
+        """A write transaction: committed at the end, rolled back on an error. Raises Busy after `wait` seconds.
+
+        `large`: megabytes are written, which SQLite moves into its file in the background.
+        """
         if self.kind is Kind.SQLITE:
             deadline = time.monotonic() + wait
             with self._turn.held(wait), self.engine.connect() as connection:
                 connection = connection.execution_options(tillgate_deadline=deadline)
-                with connection.begin():
+                driver: Any = connection.connection.driver_connection
+                with checkpointing(driver, self._checkpoints if large else None), connection.begin():
                     yield connection
             return
         with self.engine.begin() as connection:
@@ -95,18 +99,21 @@ class Database:
                 raise
 
     @contextmanager
-    def workspace(self, wait: float | None = None) -> Iterator[Workspace]:
+    def workspace(self, small: tuple[int, float] | None = None) -> Iterator[Workspace]:
         """A connection of one's own for a batch, with its temporary tables empty. Rolled back when left unfinished.
 
-        `wait`: so many seconds a small batch waits for its turn, then Busy is raised. None: it does not wait.
+        `small`: the account of a small batch that will be written, and the seconds that it waits, then Busy is raised.
         """
         started = time.monotonic()
-        line = nullcontext() if wait is None else self._batches.held(None, wait)
+        line: AbstractContextManager[None] = nullcontext()
+        if small is not None:
+            account, wait = small
+            line = self._batches.held(None if self.kind is Kind.SQLITE else account, wait)
         with line, self._borrowed() as fairy:
             waited = time.monotonic() - started
             driver: Any = fairy.driver_connection
-            turn, checkpoint = (self._turn, self._checkpoints.soon) if self.kind is Kind.SQLITE else (self._lines, None)
-            work = Workspace(driver, self.kind.value, turn, self.data_dir / "inflight.lock", checkpoint, waited)
+            turn, later = (self._turn, self._checkpoints) if self.kind is Kind.SQLITE else (self._lines, None)
+            work = Workspace(driver, self.kind.value, turn, self.data_dir / "inflight.lock", later, waited)
             try:
                 staging.prepare(work, fairy.info)
                 yield work

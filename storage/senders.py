@@ -36,26 +36,21 @@ def user(work: Workspace, user_id: str) -> Row | None:
     return dict(zip(USER, found[0], strict=True)) if found else None
 
 
-def custom_fields(work: Workspace, account: int) -> list[Row]:
-    """The custom fields of an account, by number."""
-    found = work.all(
+def fields_and_campaigns(work: Workspace, account: int) -> tuple[list[Row], list[Row]]:
+    """The custom fields of an account, by number, and its active campaigns, in the order in which they were made."""
+    fields = work.send(
         f"SELECT {', '.join(FIELD)} FROM custom_field WHERE account_id = :account ORDER BY number", account=account
     )
-    rows: list[Row] = []
-    for values in found:
-        row = dict(zip(FIELD, values, strict=True))
-        # A text on SQLite, parsed by the driver on PostgreSQL.
-        rows.append(row | {"choices": json.loads(row["choices"])} if work.sqlite else row)
-    return rows
-
-
-def active_campaigns(work: Workspace, account: int) -> list[Row]:
-    """The campaigns of an account that are active, in the order in which they were made."""
-    found = work.all(
+    campaigns = work.send(
         f"SELECT {', '.join(CAMPAIGN)} FROM campaign WHERE account_id = :account AND active ORDER BY id",
         account=account,
     )
-    return [dict(zip(CAMPAIGN, row, strict=True)) for row in found]
+    rows: list[Row] = []
+    for values in fields.rows:
+        row = dict(zip(FIELD, values, strict=True))
+        # A text on SQLite, parsed by the driver on PostgreSQL.
+        rows.append(row | {"choices": json.loads(row["choices"])} if work.sqlite else row)
+    return rows, [dict(zip(CAMPAIGN, row, strict=True)) for row in campaigns.rows]
 
 
 def campaign_items(work: Workspace, account: int) -> list[Row]:

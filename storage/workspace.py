@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import psycopg
 
 from storage import inflight
+from storage.checkpoint import Checkpoints, checkpointing
 from storage.statements import DEAD, LARGE, USED, Statements
 from storage.turn import Busy, Lines, WriteTurn
 
-CHECKPOINT_PAGES = 1000
 # Deleted rows keep their place in PostgreSQL's temporary tables, which nothing vacuums; from so many on they go for good.
 MOST_DEAD = 5000
 # Seconds.
@@ -49,12 +49,12 @@ class Workspace(Statements):
         kind: str,
         turn: WriteTurn | Lines,
         lock_file: Path,
-        checkpoint: Callable[[], None] | None = None,
+        checkpoints: Checkpoints | None = None,
         waited: float = 0.0,
     ) -> None:
         super().__init__(driver, kind)
         self._turn = turn
-        self._checkpoint = checkpoint
+        self._checkpoints = checkpoints
         self._waited = waited
         self._inflight = lock_file
 
@@ -118,16 +118,9 @@ class Workspace(Statements):
         return {"plans": "force_generic_plan", "sets": "off"}
 
     def _commit_writing(self) -> None:
-        if self._checkpoint is None or not self._large:
-            self._cursor.execute("COMMIT")
-            return
         # What a large batch wrote is moved into the file after its reply, not before.
-        self._cursor.execute("PRAGMA wal_autocheckpoint = 0")
-        try:
+        with checkpointing(self._driver, self._checkpoints if self._large else None):
             self._cursor.execute("COMMIT")
-        finally:
-            self._cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        self._checkpoint()
 
     @contextmanager
     def alone(self, place: int, ask: Callable[[], Answer]) -> Iterator[Answer]:

@@ -23,7 +23,7 @@ NAMES = ("code", "card_number", "first_name", "customer_username", "auto_add")
 TOLD_SIZES = 6
 # Of a terminal's post; and those of them whose answers PostgreSQL is waited for: the others go along with the next one.
 OF_A_POST = 28
-WAITED_FOR = 12
+WAITED_FOR = 8
 
 
 def _batch(account: int, numbers: range) -> Batch:
