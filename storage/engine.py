@@ -28,7 +28,7 @@ __all__ = ["Busy", "Database", "Kind", "now"]
 BATCHES = {"sqlite": 4, "postgresql": 3}
 LOOKS = {"sqlite": 2, "postgresql": 8}
 # Connections that stay at hand.
-KEPT = 16
+KEPT = 8
 # Seconds that a look waits: far longer than all before it take.
 LOOK_WAIT = 30.0
 # Page caches of a connection, of the file and of the temporary tables. Together with what Python takes they stay below

@@ -50,16 +50,14 @@ def redraw(work: Workspace, drawn: Iterable[tuple[str, int, str]]) -> None:
 def taken(work: Workspace, key: str, account: int) -> list[tuple[str, int]]:
     """(kind, who) of the drawn codes or card numbers that the store, the batch or another draw has already."""
     kinds = f"('{CODE}')" if key == "code" else f"('{MADE_CARD}', '{STORED_CARD}')"
-    return [
-        (kind, ref)
-        for kind, ref in work.rows(
-            f"SELECT f.kind, f.ref FROM fresh f WHERE f.kind IN {kinds} AND ("
-            f"EXISTS (SELECT 1 FROM customer c WHERE c.account_id = :account AND c.{key} = f.value) "
-            f"OR f.value IN (SELECT {key} FROM stage WHERE {key} IS NOT NULL) "
-            f"OR f.value IN (SELECT value FROM fresh WHERE kind IN {kinds} GROUP BY value HAVING count(*) > 1))",
-            account=account,
-        )
-    ]
+    # Three queries, not one with OR: beyond what fits its memory PostgreSQL would read all of a list for every draw.
+    conditions = (
+        f"EXISTS (SELECT 1 FROM customer c WHERE c.account_id = :account AND c.{key} = f.value)",
+        f"f.value IN (SELECT {key} FROM stage WHERE {key} IS NOT NULL)",
+        f"f.value IN (SELECT value FROM fresh WHERE kind IN {kinds} GROUP BY value HAVING count(*) > 1)",
+    )
+    queries = (f"SELECT f.kind, f.ref FROM fresh f WHERE f.kind IN {kinds} AND {each}" for each in conditions)
+    return [(kind, ref) for kind, ref in work.rows(" UNION ".join(queries), account=account)]
 
 
 def numbers_in_use(work: Workspace, digits: int, account: int) -> Iterator[str]:

@@ -56,8 +56,9 @@ def _aside(query: str) -> str:
 
 # Half the work of finding the rows themselves, which few batches have: only keys that nobody has yet are looked at.
 SHARED = (
-    "SELECT EXISTS (SELECT 1 FROM (SELECT {key} AS given FROM stage WHERE {key} IS NOT NULL "
-    'AND "row" NOT IN (SELECT "row" FROM hit) UNION ALL SELECT {new} FROM target WHERE {new} IS NOT NULL) q '
+    "SELECT EXISTS (SELECT 1 FROM (SELECT {key} AS given FROM stage s WHERE {key} IS NOT NULL "
+    'AND NOT EXISTS (SELECT 1 FROM hit h WHERE h."row" = s."row") '
+    "UNION ALL SELECT {new} FROM target WHERE {new} IS NOT NULL) q "
     "GROUP BY given HAVING count(*) > 1)"
 )
 SHARED_CODES = _aside(
@@ -69,7 +70,8 @@ SAME_CUSTOMER = _aside('SELECT "row" FROM hit WHERE id IN (SELECT id FROM hit GR
 # tells of a customer's first row only: where there are several, the cards of all of them count.
 SHARED_CARDS = _aside(
     'SELECT "row" FROM stage WHERE card_number IN (SELECT card_number FROM ('
-    'SELECT "row", card_number FROM stage WHERE card_number IS NOT NULL AND "row" NOT IN (SELECT "row" FROM hit) '
+    'SELECT "row", card_number FROM stage s WHERE card_number IS NOT NULL '
+    'AND NOT EXISTS (SELECT 1 FROM hit h WHERE h."row" = s."row") '
     'UNION SELECT "row", new_card FROM target WHERE new_card IS NOT NULL '
     'UNION SELECT "row", card_number FROM stage WHERE card_number IS NOT NULL AND "row" IN (SELECT "row" FROM careful)'
     ") q GROUP BY card_number HAVING count(*) > 1)"

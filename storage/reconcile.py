@@ -190,11 +190,12 @@ def rename(work: Workspace, stored: Sequence[tuple[int, str | None, str | None]]
 def make(work: Workspace, keys: Sequence[tuple[int, str | None, str | None]]) -> int:
     """Fill `made` with the rows that make a customer. `keys`: (row, code, card) of careful ones. Returns how many."""
     numbered = ('"row"', "") if work.sqlite else ('n, "row"', 'row_number() OVER (ORDER BY s."row"), ')
-    later = ' AND s."row" NOT IN (SELECT "row" FROM follow)' if work.filled("follow") else ""
+    # NOT EXISTS, never NOT IN: beyond what fits its memory PostgreSQL would read all of a list for every row.
+    later = ' AND NOT EXISTS (SELECT 1 FROM follow f WHERE f."row" = s."row")' if work.filled("follow") else ""
     count = work.execute(
         f"INSERT INTO made({numbered[0]}, amount, item_id, points) "
         f'SELECT {numbered[1]}s."row", s.amount, s.item_id, s.amount FROM stage s '
-        f'WHERE s."row" NOT IN (SELECT "row" FROM hit){later} ORDER BY s."row"'
+        f'WHERE NOT EXISTS (SELECT 1 FROM hit h WHERE h."row" = s."row"){later} ORDER BY s."row"'
     )
     if keys:
         _fill_keys(work, "made", keys)
@@ -285,7 +286,7 @@ def _compare(shape: Shape, sqlite: bool, again: bool) -> str:
             staged = "s.card_number IS NULL AND " if "card_number" in shape.columns else ""
             conditions.append(f"({staged}c.card_number IS NULL)")
     changed = f"CASE WHEN {' OR '.join(conditions)} THEN 1 ELSE 0 END" if conditions else "0"
-    rest = "WHERE id NOT IN (SELECT id FROM target)" if again else ""
+    rest = "WHERE NOT EXISTS (SELECT 1 FROM target t WHERE t.id = hit.id)" if again else ""
     # The first row of a customer acts here; where there are several, all of them turn out to be careful.
     one_each, first = ("OR IGNORE ", "") if sqlite else ("", "DISTINCT ON (h.id) ")
     return (
