@@ -33,9 +33,8 @@ def groups(work: Workspace, shape: Shape, account: int) -> Iterator[Group]:
     stored = _stored(work, account)
     waiting = next(stored, None)
     found = work.rows(
-        f'SELECT coalesce(f.first_row, s."row"), s."row"{picked} '
-        'FROM stage s LEFT JOIN follow f ON f."row" = s."row" '
-        'WHERE f."row" IS NOT NULL OR s."row" IN (SELECT first_row FROM follow) ORDER BY 1, 2'
+        f'SELECT f.first_row, s."row"{picked} FROM follow f {{then}} stage s ON s."row" = f."row" UNION ALL '
+        f'SELECT s."row", s."row"{picked} FROM stage s WHERE s."row" IN (SELECT first_row FROM follow) ORDER BY 1, 2'
     )
     for first, rows in groupby(found, key=itemgetter(0)):
         base = None

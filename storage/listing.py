@@ -16,11 +16,11 @@ def made(work: Workspace, account: int, base: int | None) -> Iterator[tuple[int,
 _STORED = (
     'SELECT s."row" AS r, coalesce(t.new_code, c.code) AS code, coalesce(t.new_card, c.card_number) AS card FROM hit h '
     '{{then}} stage s ON s."row" = h."row" {{then}} {{customer}} = h.id '
-    "LEFT JOIN target t ON t.id = h.id WHERE {stored}"
+    "LEFT JOIN target t ON t.id = h.id{stored}"
 )
 _MADE = (
     'SELECT s."row", coalesce(m.code, g.code), coalesce(m.card_number, g.card_number) FROM made m '
-    '{{then}} stage g ON g."row" = m."row" {{then}} stage s ON s."row" = m."row" WHERE {made}'
+    '{{then}} stage g ON g."row" = m."row" {{then}} stage s ON s."row" = m."row"{made}'
 )
 _LATER = (
     'SELECT s."row", coalesce(m.code, g.code), coalesce(m.card_number, g.card_number) FROM follow f '
@@ -29,16 +29,18 @@ _LATER = (
 )
 _ALL = _STORED + " UNION ALL " + _MADE + " UNION ALL " + _LATER + " ORDER BY 1"
 
-_ROW_CARDS = "SELECT ref FROM fresh WHERE kind = 'row_card'"
+# Joined, for lists in an OR PostgreSQL would read from end to end for every row, once they do not fit its memory.
+_ROW_CARD = " LEFT JOIN fresh r ON r.kind = 'row_card' AND r.ref = s.\"row\""
 
 REAL = _ALL.format(
-    stored=f's.code IS NULL OR s."row" IN ({_ROW_CARDS}) OR h."row" IN ('
-    "SELECT t.\"row\" FROM target t JOIN fresh f ON f.kind = 'stored_card' AND f.ref = t.id)",
-    made=f"s.code IS NULL OR s.\"row\" IN ({_ROW_CARDS}) OR m.n IN (SELECT ref FROM fresh WHERE kind = 'made_card')",
+    stored=_ROW_CARD + ' LEFT JOIN fresh f ON f.kind = \'stored_card\' AND f.ref = t.id AND t."row" = h."row" '
+    "WHERE s.code IS NULL OR r.ref IS NOT NULL OR f.ref IS NOT NULL",
+    made=_ROW_CARD + " LEFT JOIN fresh f ON f.kind = 'made_card' AND f.ref = m.n "
+    "WHERE s.code IS NULL OR r.ref IS NOT NULL OR f.ref IS NOT NULL",
     later="",
 )
 PREVIEW = _ALL.format(
-    stored="s.code IS NULL",
-    made="s.code IS NULL AND m.code IS NOT NULL",
+    stored=" WHERE s.code IS NULL",
+    made=" WHERE s.code IS NULL AND m.code IS NOT NULL",
     later=" AND coalesce(m.code, g.code) IS NOT NULL",
 )

@@ -72,6 +72,8 @@ def match(work: Workspace, shape: Shape, account: int, rows: int, *, trusting: b
     work.analyze("hit")
     for number in shape.uniques:
         work.send(_take_unique(number, work.sqlite))
+    if shape.uniques:
+        work.analyze("taken")
     targets = _fill_target(work, shape, account, again=False)
     looked = work.send(LOOKED_OVER)
     hits = sum(sent.count for sent in found)
@@ -84,6 +86,7 @@ def match(work: Workspace, shape: Shape, account: int, rows: int, *, trusting: b
         for statement in meetings.of_keys(shape):
             careful += work.execute(statement, account=account)
     if careful:
+        work.analyze("careful")
         work.execute('DELETE FROM hit WHERE "row" IN (SELECT "row" FROM careful)')
         work.execute('DELETE FROM target WHERE "row" IN (SELECT "row" FROM careful)')
     return Matched(hits, careful > 0, untouched, renamed)
@@ -162,6 +165,7 @@ def settle(
         'WHERE s."row" = follow."row" AND follow.ignored = 0'
     )
     work.fill("bad", ("row",), [[(row,) for row in bad_rows]])
+    work.analyze("bad")
     work.execute('DELETE FROM stage WHERE "row" IN (SELECT "row" FROM bad)')
 
 
@@ -209,6 +213,7 @@ def make(work: Workspace, keys: Sequence[tuple[int, str | None, str | None]]) ->
 
 def _fill_keys(work: Workspace, kind: str, keys: Sequence[tuple[int, str | None, str | None]]) -> None:
     work.fill("keys", ("kind", "ref", "code", "card_number"), [[(kind, *key) for key in keys]])
+    work.analyze("keys")
 
 
 def _fill_target(work: Workspace, shape: Shape, account: int, *, again: bool) -> Sent:
