@@ -57,7 +57,8 @@ def taken(work: Workspace, key: str, account: int) -> list[tuple[str, int]]:
         f"f.value IN (SELECT value FROM fresh WHERE kind IN {kinds} GROUP BY value HAVING count(*) > 1)",
     )
     queries = (f"SELECT f.kind, f.ref FROM fresh f WHERE f.kind IN {kinds} AND {each}" for each in conditions)
-    return [(kind, ref) for kind, ref in work.rows(" UNION ".join(queries), account=account)]
+    with work.sorting():
+        return [(kind, ref) for kind, ref in work.rows(" UNION ".join(queries), account=account)]
 
 
 def numbers_in_use(work: Workspace, digits: int, account: int) -> Iterator[str]:

@@ -9,7 +9,8 @@ from storage.workspace import Workspace
 
 def made(work: Workspace, account: int, base: int | None) -> Iterator[tuple[int, str, str | None]]:
     """(row, code, card number) in row order. `base`: new customers' numbers start after it; None: nothing was made up."""
-    return work.rows(REAL if base is not None else PREVIEW, account=account)
+    with work.sorting():
+        yield from work.rows(REAL if base is not None else PREVIEW, account=account)
 
 
 # Rows of stored customers, rows that make one, and later rows of those. Keys that the batch changes count as changed.

@@ -37,11 +37,12 @@ def of_keys(shape: Shape) -> Iterator[str]:
 
 def keys_shared(work: Workspace, shape: Shape) -> bool:
     """Whether two rows would give their customers one code or card, where every customer has one row: the unique keys' view."""
-    return any(
-        work.number(SHARED.format(key=key, new=new))
-        for key, new in (("code", "new_code"), ("card_number", "new_card"))
-        if key in shape.columns
-    )
+    with work.sorting():
+        return any(
+            work.number(SHARED.format(key=key, new=new))
+            for key, new in (("code", "new_code"), ("card_number", "new_card"))
+            if key in shape.columns
+        )
 
 
 def _of_others(query: str) -> str:

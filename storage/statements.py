@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -22,6 +23,8 @@ AT_ONCE = 64
 # From how many rows on a batch is a large one: PostgreSQL's planner is told the sizes of temporary tables, and SQLite
 # checkpoints in the background, instead of at the first commit that finds so many pages in the log.
 LARGE = 500
+# SQLite's page cache while many rows are sorted.
+SORTING_KB = 16_384
 # What a connection remembers: the temporary tables that were ever filled, and how many deleted rows they may hold.
 USED, DEAD = "tillgate_used", "tillgate_dead"
 _numbers = itertools.count()
@@ -206,6 +209,19 @@ class Statements:
         self._large = self._rows > LARGE
         if self.sqlite:
             self._memory[DEAD] = self._memory.get(DEAD, 0) + rows
+
+    @contextmanager
+    def sorting(self) -> Iterator[None]:
+        """Sort many rows in here: beside its page cache SQLite takes as much again for that, so the cache is a small one."""
+        if not (self.sqlite and self._large):
+            yield
+            return
+        size = self.one("PRAGMA cache_size")[0]
+        self._cursor.execute(f"PRAGMA cache_size = -{SORTING_KB}")
+        try:
+            yield
+        finally:
+            self._cursor.execute(f"PRAGMA cache_size = {size}")
 
     def analyze(self, *tables: str) -> None:
         """Tell PostgreSQL's planner how large temporary tables are; SQLite joins in the order written.
