@@ -49,7 +49,7 @@ MANY = 12 * ROWS if SOAK else 6 * ROWS
 SMALL = f"from importing import portions; portions.FIRST_ROWS = portions.MOST_ROWS = {ROWS // 10}; "
 WORKER = PROGRAM if SOAK else SMALL + PROGRAM
 # More than the servers, whose portions are as they come, can write before they are stopped.
-LONG = 240_000
+LONG = 1_000_000
 
 QUEUES = ("sqlite", "redis", "postgresql")
 
