@@ -17,7 +17,7 @@ from importing.lockout import ADDRESS_LIMIT
 from storage.engine import Kind
 from tests.actual import Actual
 from tests.demo import Demo
-from tests.legacy.test_decisions import BATCH
+from tests.legacy.posting import BATCH
 from tests.model import Import
 
 

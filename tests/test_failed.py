@@ -15,7 +15,7 @@ from importing.decode import first_row
 from importing.faults import Problem
 from importing.spool import Spool
 from importing.validate import check
-from tests.test_validate import COMMA, PIPE, Marked, batch
+from tests.checking import COMMA, PIPE, Marked, batch
 
 FILE = Delimited(",", quotes=True, multiline=True, guarded=True)
 

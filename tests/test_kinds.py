@@ -17,7 +17,7 @@ from importing.fields import BY_NAME, LONG_TEXT, Field, Into, Kind
 from importing.judging import typed
 from importing.spool import Spool
 from importing.validate import check
-from tests.test_validate import Done, Marked
+from tests.checking import Done, Marked
 
 FILE = Delimited(",", quotes=True, multiline=True)
 FIELDS = {

@@ -16,7 +16,7 @@ from importing.counting import count
 from importing.faults import Problem
 from importing.spool import Spool
 from importing.validate import Checked, check
-from tests.test_validate import Marked, headers
+from tests.checking import Marked, headers
 
 FILE = Delimited(",", True, True)
 DELIMITED = st.sampled_from([Delimited("|"), Delimited(",", True), FILE, Delimited("\t", True, True, guarded=True)])

@@ -18,8 +18,8 @@ from importing.faults import Problem
 from importing.fields import Field, Into, Kind
 from importing.spool import Spool
 from importing.validate import Checked
+from tests.checking import COFFEE, POINTS, VISITS, Marked, headers
 from tests.test_decode_properties import plain_rows
-from tests.test_validate import COFFEE, POINTS, VISITS, Marked, headers
 
 NAMES = "first_name code email custom_date card_number customer_username auto_add customer_PIN text pick list date"
 VALUES = st.one_of(

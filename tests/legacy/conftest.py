@@ -12,7 +12,7 @@ import pytest
 from importing.core import Core
 from importing.secrets import Digests
 from tests.conftest import SECRET, Blank
-from tests.demo import open_accounts
+from tests.demo import Demo, open_accounts
 from tests.legacy.world import World
 from tests.serving import Server, serving
 
@@ -53,3 +53,8 @@ def served(one_server: tuple[Server, World]) -> tuple[Server, World]:
     _, world = one_server
     world.begin([])
     return one_server
+
+
+@pytest.fixture
+def world(core: Core, account: Demo) -> World:
+    return World(core, account)

@@ -25,8 +25,8 @@ from storage.workspace import Workspace
 from tests.conftest import settings_for
 from tests.demo import Demo
 from tests.jobs import HeldQueue
+from tests.legacy.posting import BATCH, pairs
 from tests.legacy.sending import Format, Reply, send
-from tests.legacy.test_decisions import BATCH, pairs
 from tests.legacy.world import World
 
 ROWS = 300
