@@ -21,6 +21,7 @@ from bench.load import percentile
 from bench.results import Section
 from bench.setting import Setting
 from commands import customers as command
+from importing import follow
 from importing.core import Core
 from legacy_api.calls import SERVED
 from settings import Settings
@@ -99,7 +100,7 @@ def _in_process(settings: Mapping[str, str], code: str, card: str, batch: str) -
         return once
 
     things = {
-        "newest batches": reading(lambda connection: batches.newest(connection, account)),
+        "newest batches": lambda core: follow.newest(core, account),
         "one batch": reading(lambda connection: batches.find(connection, batch)),
         "one customer, by code": reading(lambda connection: customers.find(connection, account, code=code)),
         "one customer, by card": reading(lambda connection: customers.find(connection, account, card_number=card)),

@@ -21,12 +21,6 @@ PROBLEM, WARNING, CONFLICT, MADE = "problem", "warning", "conflict", "made"
 PROBLEM_COLUMNS = ("account_id", "batch_id", "kind", "n", "row", "field", "code", "value", "written", "ref")
 
 
-def newest(connection: Connection, account: int, offset: int = 0, length: int = 20) -> list[Row]:
-    """The account's batches, newest first."""
-    query = select(batch).where(batch.c.account_id == account).order_by(batch.c.number.desc())
-    return list(connection.execute(query.offset(offset).limit(length)).mappings())
-
-
 def find(connection: Connection, batch_id: str) -> Row | None:
     """A batch by its id, whosever it is."""
     return connection.execute(select(batch).where(batch.c.id == batch_id)).mappings().first()
@@ -43,9 +37,10 @@ _JOB = ("state", "total", "processed", "fault", "request_ref", "started_at", "up
 
 # Terminals ask for these again and again, by the driver's cursor: to compile a statement costs more than to run it.
 _FOLLOWED = (*BATCH_COLUMNS, *_JOB)
+_COLUMNS = ", ".join([*(f'b."{name}"' for name in BATCH_COLUMNS), *(f"j.{name}" for name in _JOB)])
 _WITH_JOB = (
-    f"SELECT {', '.join((*(f'b.{chr(34)}{name}{chr(34)}' for name in BATCH_COLUMNS), *(f'j.{name}' for name in _JOB)))} "
-    "FROM batch b LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id WHERE b.account_id = :account"
+    f"SELECT {_COLUMNS} FROM batch b LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id "
+    "WHERE b.account_id = :account"
 )
 _PAGE = ("n", "row", "field", "code", "value", "written", "ref")
 

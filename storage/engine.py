@@ -147,8 +147,9 @@ class Database:
         try:
             yield connection
         except BaseException:
-            # The pool looks at it, and closes it where it is broken; the others will be broken too.
             if getattr(connection.driver_connection, "closed", False):
+                # PostgreSQL has gone, and the others' connections with it.
+                connection.invalidate()
                 self._let_go()
             connection.close()
             raise

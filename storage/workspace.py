@@ -189,7 +189,7 @@ class Workspace(Statements):
         with suppress(psycopg.Error):
             self.settle()
         self._cursor.close()
-        if not self.sqlite or self._driver.in_transaction:
+        if self._driver.in_transaction if self.sqlite else not self._driver.closed:
             self._driver.rollback()
 
 

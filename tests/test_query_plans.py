@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, select, text
 
-from importing import run
+from importing import follow, jobs, run, undo
 from importing.batch import Batch, Delimited, Header, Mode, OnError, Source
 from importing.core import Core
 from importing.fields import BY_NAME
 from storage import batches, customers
 from storage.engine import Database, Kind
 from storage.models import customer
+from storage.spelling import spelled
+from storage.statements import Statements
 from tests.demo import Demo
 
 NAMES = ("code", "card_number", "first_name", "custom_date")
@@ -28,6 +30,7 @@ SHORT = {"campaign"}
 
 Statement = tuple[str, Any]
 Look = Callable[[Connection, Demo, str], object]
+Ask = Callable[[Core, int, str], object]
 
 
 @pytest.fixture
@@ -38,6 +41,7 @@ def batch_id(core: Core, account: Demo) -> str:
     found = _import(core, account, good + bad)
     for number in range(BATCHES):
         _import(core, account, f"{number}||Eve|\n")
+        jobs.submit(core, _batch(account, f"{number}||Eve|\n"))
     with core.database.engine.connect() as connection:
         connection.execute(text("ANALYZE"))
         connection.commit()
@@ -45,10 +49,13 @@ def batch_id(core: Core, account: Demo) -> str:
 
 
 def _import(core: Core, account: Demo, rows: str) -> str:
+    return run.run(core, _batch(account, rows)).batch_id
+
+
+def _batch(account: Demo, rows: str) -> Batch:
     headers = tuple(Header(position, BY_NAME[name]) for position, name in enumerate(NAMES, 1))
     source = Source(io.BytesIO(rows.encode()), "utf-8", len(rows))
-    batch = Batch(account.number, "u", "cli", headers, Delimited("|"), source, Mode.UPDATE, OnError.SKIP)
-    return run.run(core, batch).batch_id
+    return Batch(account.number, "u", "cli", headers, Delimited("|"), source, Mode.UPDATE, OnError.SKIP)
 
 
 def _code(number: int) -> Callable[[Connection, Demo, str], object]:
@@ -56,8 +63,6 @@ def _code(number: int) -> Callable[[Connection, Demo, str], object]:
 
 
 LOOKS: dict[str, Look] = {
-    "newest batches": lambda connection, account, _: batches.newest(connection, account.number),
-    "a later page of batches": lambda connection, account, _: batches.newest(connection, account.number, 40, 20),
     "one customer by code": _code(1500),
     "one customer by card": lambda connection, account, _: customers.find(
         connection, account.number, card_number=str(10**6 + 7)
@@ -72,10 +77,35 @@ LOOKS: dict[str, Look] = {
     "a batch by its id": lambda connection, _, batch: batches.find(connection, batch),
     "problems of a batch": lambda connection, account, batch: list(batches.problems(connection, account.number, batch)),
 }
+# What is asked by the driver's own cursor.
+ASKED: dict[str, Ask] = {
+    "newest batches": lambda core, account, _: follow.newest(core, account),
+    "a later page of batches": lambda core, account, _: follow.newest(core, account, offset=40),
+    "a batch and its job": follow.find,
+    "the first problems of a batch": lambda core, account, batch: next(iter(follow.problems(core, account, batch))),
+    "later problems of a batch": lambda core, account, batch: list(islice(follow.problems(core, account, batch), 1500)),
+    "whether it can be undone": undo.state,
+}
 
 
-def test_they_are_found_by_an_index(core: Core, account: Demo, batch_id: str) -> None:
+def test_they_are_found_by_an_index(core: Core, account: Demo, batch_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, list[str]] = {}
+    asked: list[Statement] = []
+    real = Statements._run
+
+    def heard(self: Statements, statement: str, values: Mapping[str, object]) -> object:
+        asked.append((spelled(statement, self.kind), values))
+        return real(self, statement, values)
+
+    monkeypatch.setattr(Statements, "_run", heard)
+    for name, ask in ASKED.items():
+        asked.clear()
+        ask(core, account.number, batch_id)
+        assert asked
+        with core.database.reading() as connection:
+            for statement in asked:
+                if faults := _faults(core.database, connection, statement):
+                    found[name] = [*faults, statement[0]]
     with core.database.reading() as connection:
         for name, look in LOOKS.items():
             statements = list(_statements(connection, lambda look=look: look(connection, account, batch_id)))  # type: ignore[misc]
@@ -151,6 +181,9 @@ def _postgresql_faults(node: dict[str, Any], *, sorts: bool) -> Iterator[str]:
 def _narrow(node: dict[str, Any]) -> bool:
     """Whether the rows that are left out are few: those of removed customers, or the other half of a pair of keys."""
     condition = str(node.get("Index Cond", ""))
+    if re.match(r"\(\(?(id|batch_id) = ", condition) and node["Relation Name"] in ("batch", "job"):
+        # Of a batch's id there is only one.
+        return True
     return "account_id" in condition and any(
         key in condition for key in ("code", "card_number", " id ", "(id ", "customer_id")
     )

@@ -10,7 +10,6 @@ from webtest import TestApp  # type: ignore[import-untyped]
 from tests.legacy.posting import BATCH, URLENCODED, WRONG_KEY, body, codes, error_of, post
 from tests.legacy.world import World
 
-
 DOCUMENTED = b"""<?xml version="1.0" encoding="UTF-8"?>
 <response status="success">
   <batch status="imported">
