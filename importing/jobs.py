@@ -22,7 +22,7 @@ from importing.batch import Batch
 from importing.core import Core
 from importing.faults import Category, Fault
 from importing.queue import put_deliveries
-from importing.run import described, first_of_its_kind, new_id, opened
+from importing.run import described, first_of_its_kind, new_id
 from storage import accounts, apply, batches, jobs, webhooks
 from storage.engine import Busy, now
 from storage.jobs import Claim, Fenced
@@ -53,7 +53,7 @@ def submit(core: Core, batch: Batch, request_ref: str = "") -> Queued:
 
     `request_ref` is what the sender's reply called the request. Raises Fault: request_id_reused, busy, unavailable.
     """
-    with opened(core) as work, first_of_its_kind(work, batch) as stored:
+    with first_of_its_kind(core, batch) as (work, stored):
         if stored is not None:
             return Queued(stored, replayed=True)
         batch.source.file.seek(0)
@@ -77,7 +77,7 @@ def submit(core: Core, batch: Batch, request_ref: str = "") -> Queued:
 
 def submit_failed(core: Core, batch: Batch, fault: Fault, request_ref: str = "") -> Queued:
     """Write a job down that failed before it began, such as one whose file cannot be read. Raises what `submit` does."""
-    with opened(core) as work, first_of_its_kind(work, batch) as stored:
+    with first_of_its_kind(core, batch) as (work, stored):
         if stored is not None:
             return Queued(stored, replayed=True)
         values = {

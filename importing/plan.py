@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from importing import fold, numbers, resolve
 from importing.batch import Batch, Counts, Cursor, Made, Mode
@@ -19,6 +20,16 @@ from importing.validate import Checked, check
 from storage import creating, folding, fresh, listing, reconcile, staging, uniques
 from storage.modes import Shape
 from storage.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a batch on their way to be staged. `chunks` can be gone through once, and fill the two lists."""
+
+    checked: Checked
+    chunks: Iterator[list[tuple[object, ...]]]
+    problems: Spool[Problem]
+    warnings: Spool[Problem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +63,23 @@ class Plan:
     problems: Spool[Problem]
 
 
-def stage(work: Workspace, batch: Batch, digests: Digests, start: Cursor = Cursor(), rows: int | None = None) -> Staged:
-    """Check the rows and stage the good ones. Holds no lock. Raises Fault("no_data") where there is none from `start` on.
+def read_rows(batch: Batch, digests: Digests, start: Cursor = Cursor(), rows: int | None = None) -> Rows:
+    """Begin to check the rows: the first of them are checked now, and the others when they are staged.
 
     A portion of them: those from `start` on, ending with the block in which so many `rows` are reached.
     """
     problems: Spool[Problem] = Spool()
     warnings: Spool[Problem] = Spool()
-    checked: Checked = check(batch, digests, problems, warnings, start, rows)
-    staging.fill(work, checked.columns, checked.chunks())
+    checked = check(batch, digests, problems, warnings, start, rows)
+    chunks = checked.chunks()
+    first = next(chunks, None)
+    return Rows(checked, chain(() if first is None else (first,), chunks), problems, warnings)
+
+
+def stage(work: Workspace, batch: Batch, rows: Rows) -> Staged:
+    """Stage the good rows. Holds no lock. Raises Fault("no_data") where there is none."""
+    checked = rows.checked
+    staging.fill(work, checked.columns, rows.chunks)
     if not checked.rows:
         raise Fault("no_data")
     account_uniques = uniques.numbers(work, batch.account)
@@ -81,8 +100,8 @@ def stage(work: Workspace, batch: Batch, digests: Digests, start: Cursor = Curso
         checked.failed,
         checked.without_code,
         checked.without_card,
-        problems,
-        warnings,
+        rows.problems,
+        rows.warnings,
         checked.cursor,
         checked.ended,
     )

@@ -19,7 +19,7 @@ from importing.batch import Batch, Counts, Cursor, Header, OnError, Outcome
 from importing.core import Core
 from importing.counting import count
 from importing.faults import Fault, Problem
-from importing.plan import Plan, Staged, stage
+from importing.plan import Plan, Staged, read_rows, stage
 from importing.queue import put_deliveries
 from importing.run import COUNTED, listed, opened, remember_rows, write
 from importing.spool import Spool
@@ -133,7 +133,7 @@ def _apply(core: Core, claim: Claim, batch: Batch) -> bool:
 
 def _staged(work: Workspace, core: Core, batch: Batch, start: Cursor, rows: int | None) -> Staged | None:
     try:
-        return stage(work, batch, core.digests, start, rows)
+        return stage(work, batch, read_rows(batch, core.digests, start, rows))
     except Fault as fault:
         if fault.code != "no_data":
             raise

@@ -18,11 +18,11 @@ from importing import failed, wording
 from importing.batch import Batch, Counts, Cursor, Made, Mode, OnError, Outcome
 from importing.core import Core
 from importing.faults import Fault, Problem
-from importing.plan import Plan, Staged, made_rows, make_plan, stage
+from importing.plan import Plan, Staged, made_rows, make_plan, read_rows, stage
 from importing.queue import put_deliveries
 from importing.spool import Spool
 from storage import apply, batches, fresh, jobs, webhooks
-from storage.engine import Busy, now
+from storage.engine import Busy, Expected, now
 from storage.statements import Sent
 from storage.workspace import KeyTaken, Workspace
 
@@ -30,19 +30,17 @@ LISTED = 10
 COUNTED = ("new", "updated", "unchanged", "ignored", "failed")
 # What a sender that is told to wait should wait, in seconds.
 RETRY_AFTER = 5
-# Bytes of a batch that is done in a moment.
-SMALL = 64 * 1024
 
 
 @contextmanager
 def opened(core: Core, batch: Batch | None = None) -> Iterator[Workspace]:
     """A workspace, with what the database can do to a caller told as a fault: busy, unavailable.
 
-    `batch`: one that is imported in it. Of small ones only a few are at work at once.
+    `batch`: one that is imported in it.
     """
-    small = (batch.account, core.write_wait) if batch is not None and batch.source.size <= SMALL else None
+    expected = Expected(batch.account, batch.source.size, core.write_wait) if batch is not None else None
     try:
-        with core.database.workspace(small) as work:
+        with core.database.workspace(expected) as work:
             yield work
     except Busy as error:
         raise Fault("busy", retry_after=RETRY_AFTER) from error
@@ -56,10 +54,11 @@ def run(core: Core, batch: Batch) -> Outcome:
     Raises Fault: no_data, bad_rows, no_good_rows, cards_exhausted, request_id_reused, busy.
     """
     started = time.perf_counter()
-    with opened(core, batch) as work, first_of_its_kind(work, batch) as stored:
+    rows = read_rows(batch, core.digests)
+    with first_of_its_kind(core, batch, batch) as (work, stored):
         if stored is not None:
             return _replay(work, batch, stored)
-        staged = stage(work, batch, core.digests)
+        staged = stage(work, batch, rows)
         if staged.failed and (batch.on_error is OnError.REJECT or staged.failed == staged.rows):
             # Refused whatever the store says, which is only asked for what else is wrong: no lock for that.
             _refuse(batch, staged, make_plan(work, batch, staged))
@@ -79,7 +78,7 @@ def preview(core: Core, batch: Batch) -> Outcome:
     started = time.perf_counter()
     with opened(core) as work:
         _stored_before(batch, _ask_before(work, batch, None))
-        staged = stage(work, batch, core.digests)
+        staged = stage(work, batch, read_rows(batch, core.digests))
         plan = make_plan(work, batch, staged)
         _refuse(batch, staged, plan)
         made = Spool(made_rows(work, batch, staged, None))
@@ -137,25 +136,27 @@ def place(batch: Batch) -> int:
 
 
 @contextmanager
-def first_of_its_kind(work: Workspace, batch: Batch) -> Iterator[str | None]:
-    """Hold the place of the request, so that its twins wait. Yields the batch that it made before, if it did.
+def first_of_its_kind(
+    core: Core, batch: Batch, imported: Batch | None = None
+) -> Iterator[tuple[Workspace, str | None]]:
+    """Hold the place of the request, so that its twins wait. Yields a workspace, and the batch that it made before, if it did.
 
     Under a key that is the key's batch; without one, the batch of a twin that was still running when this one came.
-    Raises Fault("request_id_reused").
+    `imported` in the workspace is the batch (see `opened`). Raises Fault("request_id_reused").
     """
     # Batches have growing numbers: what is newer than the newest one that was there has been written since.
     newest = batch.since
-    unknown = newest is None and batch.request_key is None
-    if unknown:
-        newest = batches.last_change(work, batch.account)
-
-    def ask() -> Sent | None:
-        if unknown:
-            work.look_again()
-        return _ask_before(work, batch, newest)
-
-    with work.alone(place(batch), ask) as sent:
-        yield _stored_before(batch, sent)
+    if newest is None and batch.request_key is None and batch.request_digest:
+        with core.database.looking() as work:
+            newest = batches.last_change(work, batch.account)
+    where = place(batch)
+    # Who waits for a twin waits with empty hands: what the twin needs to end might be in them.
+    with (
+        core.database.alone(where),
+        opened(core, imported) as work,
+        work.alone(where, lambda: _ask_before(work, batch, newest)) as sent,
+    ):
+        yield work, _stored_before(batch, sent)
 
 
 def _ask_before(work: Workspace, batch: Batch, newest: int | None) -> Sent | None:

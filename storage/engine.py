@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,22 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-from storage import staging
+from storage import inflight, staging
 from storage.checkpoint import Checkpoints, checkpointing
-from storage.turn import Busy, Lines, WriteTurn
-from storage.workspace import Workspace, begin_writing
+from storage.seats import Seats
+from storage.turn import Busy, Lines, WriteTurn, begin_writing
+from storage.workspace import Workspace
+from storage.workspaces import PostgresqlWorkspace, SqliteWorkspace, Turns
 
-__all__ = ["Busy", "Database", "Kind", "now"]
+__all__ = ["Busy", "Database", "Expected", "Kind", "now"]
 
 # At once, of a process: small batches that wait for the same writer (on PostgreSQL those of an account), and looks at a
 # few rows. More would take the processor from each other, and each needs a connection with tables and a cache of its own.
 BATCHES = {"sqlite": 4, "postgresql": 3}
+# Bytes. Batches up to the first size stand in line; on SQLite those up to the second share transactions, in which all that
+# they change is kept twice, in memory, until each of them is done.
+SMALL = 64 * 1024
+SEATED = 16 * 1024
 LOOKS = {"sqlite": 2, "postgresql": 8}
 # Connections that stay at hand.
 KEPT = 8
@@ -40,6 +47,15 @@ TEMPORARY_CACHE_KB = 20_480
 class Kind(StrEnum):
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A batch that will be written: its account, its size in bytes, and the seconds that it waits for its turn."""
+
+    account: int
+    size: int
+    wait: float
 
 
 class Database:
@@ -58,6 +74,7 @@ class Database:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._turn = WriteTurn(self.path)
             self._checkpoints = Checkpoints(self.path)
+            self._seats = Seats(self._seated, self._turn)
             self.engine = create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=56)
             _tune_sqlite(self.engine)
         else:
@@ -99,26 +116,47 @@ class Database:
                 raise
 
     @contextmanager
-    def workspace(self, small: tuple[int, float] | None = None) -> Iterator[Workspace]:
+    def workspace(self, expected: Expected | None = None) -> Iterator[Workspace]:
         """A connection of one's own for a batch, with its temporary tables empty. Rolled back when left unfinished.
 
-        `small`: the account of a small batch that will be written, and the seconds that it waits, then Busy is raised.
+        `expected`: what will be done in it, so that small batches may wait in line. Then Busy is raised.
         """
         started = time.monotonic()
         line: AbstractContextManager[None] = nullcontext()
-        if small is not None:
-            account, wait = small
-            line = self._batches.held(None if self.kind is Kind.SQLITE else account, wait)
+        if expected is not None and expected.size <= SMALL:
+            if self.kind is Kind.SQLITE and expected.size <= SEATED:
+                with self._seats.taken(expected.wait) as seat:
+                    yield from self._prepared(SqliteWorkspace(seat.driver, seat, time.monotonic() - started), seat.info)
+                return
+            line = self._batches.held(None if self.kind is Kind.SQLITE else expected.account, expected.wait)
         with line, self._borrowed() as fairy:
-            waited = time.monotonic() - started
-            driver: Any = fairy.driver_connection
-            turn, later = (self._turn, self._checkpoints) if self.kind is Kind.SQLITE else (self._lines, None)
-            work = Workspace(driver, self.kind.value, turn, self.data_dir / "inflight.lock", later, waited)
-            try:
-                staging.prepare(work, fairy.info)
-                yield work
-            finally:
-                work.close()
+            yield from self._prepared(self._workspace(fairy, time.monotonic() - started), fairy.info)
+
+    def _workspace(self, fairy: PoolProxiedConnection, waited: float = 0.0) -> Workspace:
+        driver: Any = fairy.driver_connection
+        if self.kind is Kind.POSTGRESQL:
+            return PostgresqlWorkspace(driver, self._lines, waited)
+        return SqliteWorkspace(driver, Turns(driver, self._turn, self._checkpoints), waited)
+
+    @staticmethod
+    def _prepared(work: Workspace, info: MutableMapping[Any, Any]) -> Iterator[Workspace]:
+        try:
+            staging.prepare(work, info)
+            yield work
+        finally:
+            work.close()
+
+    @contextmanager
+    def alone(self, place: int) -> Iterator[None]:
+        """Hold a place (0 … 2^62) that equal requests share; wait for whoever holds it. Held before a workspace is taken.
+
+        PostgreSQL: not yet, see `Workspace.alone`.
+        """
+        if self.kind is Kind.POSTGRESQL:
+            yield
+            return
+        with inflight.alone(self.data_dir / "inflight.lock", place):
+            yield
 
     @contextmanager
     def looking(self) -> Iterator[Workspace]:
@@ -128,7 +166,7 @@ class Database:
             if self.kind is Kind.POSTGRESQL:
                 # No transaction, whose beginning and end would be two exchanges more.
                 driver.autocommit = True
-            work = Workspace(driver, self.kind.value, self._lines, self.data_dir / "inflight.lock")
+            work = self._workspace(fairy)
             try:
                 yield work
             finally:
@@ -164,10 +202,19 @@ class Database:
         except (sqlite3.OperationalError, psycopg.OperationalError) as error:
             raise OperationalError("connect", None, error) from error
 
+    def _seated(self) -> PoolProxiedConnection:
+        # Only given back at the end, so it may be tuned. Temporary tables that it has had are gone with this.
+        connection = self._connected()
+        connection.info.clear()
+        driver: Any = connection.driver_connection
+        driver.execute("PRAGMA temp_store = MEMORY")
+        return connection
+
     def dispose(self) -> None:
         """Close all connections."""
         self._let_go()
         if self.kind is Kind.SQLITE:
+            self._seats.close()
             self._checkpoints.finish()
         self.engine.dispose()
 

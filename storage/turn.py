@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections import defaultdict, deque
@@ -19,6 +20,7 @@ from pathlib import Path
 # Seconds. Each pause is a fifth longer than the one before, so that what is lost is a fifth of the wait.
 FIRST_PAUSE = 0.0001
 LONGEST_PAUSE = 0.002
+TIMEOUT_STEP = 0.25
 
 
 class Busy(Exception):
@@ -37,13 +39,14 @@ class Lines:
     @contextmanager
     def held(self, key: Hashable, wait: float) -> Iterator[None]:
         """Hold the key. Waits at most `wait` seconds for it, then raises Busy."""
-        self._enter(key, wait)
+        self.enter(key, wait)
         try:
             yield
         finally:
-            self._leave(key)
+            self.leave(key)
 
-    def _enter(self, key: Hashable, wait: float) -> None:
+    def enter(self, key: Hashable, wait: float) -> None:
+        """Hold the key until somebody leaves it. Waits at most `wait` seconds for it, then raises Busy."""
         with self._guard:
             if self._held[key] < self._holders:
                 self._held[key] += 1
@@ -58,15 +61,26 @@ class Lines:
                 raise Busy
         # The call came between the end of the wait and the guard: the key is ours.
 
-    def _leave(self, key: Hashable) -> None:
+    def leave(self, key: Hashable) -> None:
+        """Hold the key no longer."""
         with self._guard:
-            if self._waiting[key]:
-                # Handed over: as many hold it as before.
-                self._waiting[key].popleft().set()
+            if self._call_next(key):
                 return
             self._held[key] -= 1
             if not self._held[key]:
                 del self._held[key], self._waiting[key]
+
+    def hand_over(self, key: Hashable) -> bool:
+        """Have whoever waits longest hold the key instead. False where nobody waits: it is held on."""
+        with self._guard:
+            return self._call_next(key)
+
+    def _call_next(self, key: Hashable) -> bool:
+        if not self._waiting[key]:
+            return False
+        # As many hold it as before.
+        self._waiting[key].popleft().set()
+        return True
 
 
 class WriteTurn:
@@ -115,3 +129,15 @@ def _lock(file: int, deadline: float) -> None:
             pause = min(pause * 1.2, LONGEST_PAUSE)
         else:
             return
+
+
+def begin_writing(connection: sqlite3.Connection, wait: float) -> None:
+    """Begin SQLite's write transaction. Raises Busy when another program has the file locked for `wait` seconds."""
+    # In whole steps, so that the statement is seldom a new one.
+    connection.execute(f"PRAGMA busy_timeout = {max(1, round(wait / TIMEOUT_STEP)) * round(TIMEOUT_STEP * 1000)}")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
+        raise Busy from error

@@ -6,7 +6,7 @@ from importing import run
 from importing.batch import Batch, Outcome
 from importing.core import Core
 from importing.faults import Fault
-from importing.plan import Plan, make_plan, stage
+from importing.plan import Plan, make_plan, read_rows, stage
 from storage import apply, batches
 from storage.engine import now
 
@@ -23,7 +23,7 @@ def begin(core: Core, batch: Batch) -> str:
 def write(core: Core, batch: Batch, batch_id: str) -> Outcome:
     """Write these rows as a portion of the batch. Raises Fault("no_good_rows")."""
     with run.opened(core) as work:
-        staged = stage(work, batch, core.digests)
+        staged = stage(work, batch, read_rows(batch, core.digests))
 
         def judge(plan: Plan) -> None:
             if plan.counts.failed == staged.rows:

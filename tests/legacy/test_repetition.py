@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -17,8 +17,8 @@ from webtest import TestApp  # type: ignore[import-untyped]
 from app import create_app
 from importing import run
 from importing.core import Core
-from storage import engine, models, turn, workspace
-from storage.engine import Kind
+from storage import engine, models, turn, workspaces
+from storage.engine import Database, Kind
 from tests.conftest import settings_for
 from tests.demo import Demo
 from tests.legacy.sending import Encoding, Format, Reply, send
@@ -26,9 +26,9 @@ from tests.legacy.world import World
 
 PATIENCE = 30.0
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-WAITED_IN = (engine.__file__, turn.__file__, workspace.__file__)
+WAITED_IN = (engine.__file__, turn.__file__, workspaces.__file__)
 # In Python; PostgreSQL tells itself who waits there.
-WAITING = {Kind.SQLITE: frozenset(("alone", "writing")), Kind.POSTGRESQL: frozenset(("_enter",))}
+WAITING = {Kind.SQLITE: frozenset(("alone", "enter", "writing")), Kind.POSTGRESQL: frozenset(("enter",))}
 FIELDS = {
     "user_id": "john1970",
     "user_api_key": "1959caadac9b13dcb3",
@@ -169,15 +169,15 @@ def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
         if at == "the end":
             send_a_copy()
 
-    alone = workspace.Workspace.alone
+    alone = Database.alone
 
-    def waits(work: workspace.Workspace, place: int, ask: Callable[[], object]) -> object:
+    def waits(database: Database, place: int) -> AbstractContextManager[None]:
         if sent.is_set():
             copied.set()
-        return alone(work, place, ask)
+        return alone(database, place)
 
     monkeypatch.setattr(run, "_remember", remembered)
-    monkeypatch.setattr(workspace.Workspace, "alone", waits)
+    monkeypatch.setattr(Database, "alone", waits)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(send, client, pairs, Encoding.URLENCODED, Format.JSON).result(PATIENCE)
         again = second[0].result(PATIENCE)

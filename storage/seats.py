@@ -1,0 +1,183 @@
+"""Group commit: small batches of a process that wait for SQLite's one writer share a transaction, and one wait for the disk.
+
+They take seats, one after another, on one connection. The first that writes takes the turn and begins the transaction;
+each writes behind a savepoint of its own; and who finds nobody waiting behind it commits for all. Nobody is told that it
+has written before that. An error takes back what its own batch wrote; when the commit fails, all of them have failed.
+"""
+
+from __future__ import annotations
+
+import copy
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from sqlalchemy.pool import PoolProxiedConnection
+
+from storage.turn import Lines, WriteTurn, begin_writing
+
+# A group ends with so many members or after so many seconds, for other processes wait for its turn.
+MOST = 16
+LONGEST = 0.05
+_SEAT = "seat"
+
+
+class _Group:
+    """The members of one write transaction. `turn` is let go of at its end."""
+
+    def __init__(self, turn: ExitStack) -> None:
+        self.members = 0
+        self._turn = turn
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return self.members >= MOST or time.monotonic() - self._began >= LONGEST
+
+    def end(self, error: BaseException | None = None) -> None:
+        self._error = error
+        self._turn.close()
+        self._over.set()
+
+    def wait(self) -> None:
+        """Wait for the commit; raises what it raised."""
+        self._over.wait()
+        if self._error is not None:
+            # One for each thread, which adds its own traceback.
+            raise copy.copy(self._error) from self._error
+
+
+class Seats:
+    """The seats of a process on its one connection for small batches, which `connect` makes. One is taken at a time."""
+
+    def __init__(self, connect: Callable[[], PoolProxiedConnection], turn: WriteTurn) -> None:
+        self._connect = connect
+        self._turn = turn
+        self._line = Lines()
+        self._connection: PoolProxiedConnection | None = None
+        self._group: _Group | None = None
+
+    @contextmanager
+    def taken(self, wait: float) -> Iterator[Seat]:
+        """A seat, first come, first served. Waits at most `wait` seconds for it, then raises Busy."""
+        self._line.enter(_SEAT, wait)
+        seat: Seat | None = None
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            seat = Seat(self, self._connection)
+            yield seat
+        finally:
+            if seat is None or not seat.is_left:
+                self.leave()
+
+    def close(self) -> None:
+        """Close the connection, which nobody uses."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @property
+    def group(self) -> _Group | None:
+        """The members of the transaction that is under way."""
+        return self._group
+
+    def begin(self, driver: sqlite3.Connection, wait: float) -> _Group:
+        """Begin a transaction with a group of its own. Raises Busy."""
+        deadline = time.monotonic() + wait
+        with ExitStack() as stack:
+            stack.enter_context(self._turn.held(wait))
+            begin_writing(driver, deadline - time.monotonic())
+            self._group = _Group(stack.pop_all())
+        return self._group
+
+    def fail(self, driver: sqlite3.Connection, error: BaseException) -> None:
+        """Take everything back that the group has written."""
+        group, self._group = self._group, None
+        assert group is not None
+        try:
+            driver.rollback()
+        finally:
+            group.end(error)
+
+    def leave(self) -> None:
+        """Let the next one have the seat; where nobody waits for it, or the group is full, commit first."""
+        group = self._group
+        if group is not None and not group.is_full and self._line.hand_over(_SEAT):
+            return
+        try:
+            if group is not None:
+                self._commit(group)
+        finally:
+            self._line.leave(_SEAT)
+
+    def _commit(self, group: _Group) -> None:
+        assert self._connection is not None
+        driver: Any = self._connection.driver_connection
+        try:
+            driver.execute("COMMIT")
+        except sqlite3.Error as error:
+            # The members tell it. Who commits for them need not be one.
+            self.fail(driver, error)
+        except BaseException as error:
+            self.fail(driver, error)
+            raise
+        else:
+            self._group = None
+            group.end()
+
+
+class Seat:
+    """A small batch's way to write (see storage.workspaces.Writer)."""
+
+    def __init__(self, seats: Seats, connection: PoolProxiedConnection) -> None:
+        self._seats = seats
+        self._driver: Any = connection.driver_connection
+        self.is_left = False
+        self.info: MutableMapping[Any, Any] = connection.info
+
+    @property
+    def driver(self) -> Any:
+        """The connection that the seats are on."""
+        return self._driver
+
+    @property
+    def under_way(self) -> bool:
+        """Whether others have written in the transaction that is open."""
+        return self._seats.group is not None
+
+    @contextmanager
+    def writing(self, cursor: sqlite3.Cursor, wait: float, *, large: bool) -> Iterator[None]:  # noqa: ARG002
+        """Write as a member of the group. Ends when that is committed, with the seat left."""
+        group = self._seats.group or self._seats.begin(self._driver, wait)
+        cursor.execute("SAVEPOINT seat")
+        try:
+            yield
+            cursor.execute("RELEASE seat")
+        except BaseException as error:
+            self._take_back(cursor, error)
+            raise
+        # Statements that are read to no end would keep the transaction open.
+        cursor.close()
+        group.members += 1
+        self.is_left = True
+        self._seats.leave()
+        group.wait()
+
+    def end(self) -> None:
+        """Forget what was staged, unless somebody else has the seat by now."""
+        if not self.is_left and not self.under_way and self._driver.in_transaction:
+            self._driver.rollback()
+
+    def _take_back(self, cursor: sqlite3.Cursor, cause: BaseException) -> None:
+        try:
+            cursor.execute("ROLLBACK TO seat")
+            cursor.execute("RELEASE seat")
+        except sqlite3.Error as error:
+            # On some errors, such as a full disk, SQLite has rolled back all of it by itself.
+            self._seats.fail(self._driver, cause if isinstance(cause, sqlite3.Error) else error)
