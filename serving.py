@@ -264,6 +264,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         keep = super().handle(conn)
+        while keep and self.alive and conn.goes_on():
+            keep = super().handle(conn)
         if not keep:
             conn.linger()
         return keep
