@@ -56,7 +56,7 @@ class Followed:
 
     `status`: queued, running, imported, failed, cancelled or undone. `kind`: import or undo, whose progress is told in
     customers; `undoes` is what it took back. `request_ref` is what the reply to the sender called the request that
-    brought it.
+    brought it. `has_made`: it made codes or cards that its senders learn.
     """
 
     id: str
@@ -75,6 +75,7 @@ class Followed:
     ended_at: int
     request_ref: str
     undoes: str
+    has_made: bool
 
 
 def find(core: Core, account: int, batch_id: str) -> Followed | None:
@@ -195,6 +196,7 @@ def followed(row: Known) -> Followed:
         ended,
         row["request_ref"] or "",
         row["undoes"] or "",
+        bool(row["made"]),
     )
 
 

@@ -63,8 +63,8 @@ def _head(found: Followed) -> tuple[Node, ...]:
 
 
 def _batch(core: Core, account: int, found: Followed) -> Group:
-    made = follow.made(core, account, found.id) if found.status in TELLS_MADE else ()
-    # Of a batch without failed rows there is nothing to look for.
+    # Of a batch without such rows there is nothing to look for.
+    made = follow.made(core, account, found.id) if found.has_made and found.status in TELLS_MADE else ()
     wrong = follow.problems(core, account, found.id) if found.progress.failed or found.status != "imported" else ()
     return tree(found, made, wrong, undo.state(core, account, found.id))
 

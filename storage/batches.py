@@ -36,8 +36,15 @@ _JOB = ("state", "total", "processed", "fault", "request_ref", "started_at", "up
 
 
 # Terminals ask for these again and again, by the driver's cursor: to compile a statement costs more than to run it.
-_FOLLOWED = (*BATCH_COLUMNS, *_JOB)
-_COLUMNS = ", ".join([*(f'b."{name}"' for name in BATCH_COLUMNS), *(f"j.{name}" for name in _JOB)])
+_UNTOLD = frozenset(("campaigns", "columns", "header", "request_digest", "root", "number", "status_before"))
+_BATCH = tuple(name for name in BATCH_COLUMNS if name not in _UNTOLD)
+_FOLLOWED = (*_BATCH, *_JOB, "made")
+# Whether there are codes to be learned goes along: to look for them where there are none costs as much as all the rest.
+_HAS_MADE = (
+    "EXISTS (SELECT 1 FROM batch_problem p WHERE p.account_id = b.account_id AND p.batch_id = b.id "
+    f"AND p.kind = '{MADE}')"
+)
+_COLUMNS = ", ".join([*(f'b."{name}"' for name in _BATCH), *(f"j.{name}" for name in _JOB), _HAS_MADE])
 _WITH_JOB = (
     f"SELECT {_COLUMNS} FROM batch b LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id "
     "WHERE b.account_id = :account"
@@ -46,7 +53,7 @@ _PAGE = ("n", "row", "field", "code", "value", "written", "ref")
 
 
 def followed(work: Workspace, account: int, batch_id: str) -> Known | None:
-    """A batch of the account with the columns of its job, None for each where it has none."""
+    """A batch of the account with the columns of its job, None for each where it has none; `made`: whether it has such."""
     found = work.all(f"{_WITH_JOB} AND b.id = :batch", account=account, batch=batch_id)
     return dict(zip(_FOLLOWED, found[0], strict=True)) if found else None
 

@@ -57,6 +57,7 @@ FOLLOWED = Followed(
     ended_at=0,
     request_ref="",
     undoes="",
+    has_made=True,
 )
 WHY = Reason("bad_rows", bad_rows(PROBLEMS_FOUND).message)
 WHOLE = following.tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")
