@@ -9,6 +9,7 @@ from pathlib import Path
 from importing.core import Core
 from importing.faults import Fault
 from importing.lockout import Lockout
+from importing.secrets import same_digest
 from storage import senders
 from storage.engine import now
 
@@ -53,8 +54,9 @@ def _authenticated(core: Core, user_id: str, key: str, account: str | None, addr
             user = senders.user(work, user_id)
     digest, old_digest = (user["key_digest"], user["old_key_digest"]) if user else ("", "")
     # Both are always compared, with nothing where there is no user: the time tells nothing either.
-    right = core.digests.same_key(key, digest)
-    right_before = core.digests.same_key(key, old_digest)
+    sent = core.digests.api_key(key)
+    right = same_digest(sent, digest)
+    right_before = same_digest(sent, old_digest)
     if not locked and user is not None and (right or (right_before and user["old_key_until"] > moment)):
         access = Access(
             user["account_id"], user["account_name_id"], user["user_id"], bool(user["may_import"]), user["newest"]
@@ -68,7 +70,7 @@ def _authenticated(core: Core, user_id: str, key: str, account: str | None, addr
 
 def _storable(text: str) -> bool:
     # What no user can be called, the databases refuse in their own words: NUL and lone surrogates.
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return "\0" not in text and (text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text))
 
 
 def lockout_of(core: Core) -> Lockout:

@@ -13,7 +13,7 @@ from importing.batch import Source
 from importing.charset import UTF_8, Charset, Evidence
 from importing.faults import Fault
 from legacy_api.budget import Loan
-from legacy_api.digest import is_known, request_digest
+from legacy_api.digest import is_known
 
 Admit = Callable[[Mapping[str, str]], None]
 
@@ -184,12 +184,12 @@ class Collector:
             fields["user_api_key"] = key
         return fields
 
-    def data(self) -> Source | None:
-        return None if self._data is None else self._data.source(self.charset)
+    def data(self, charset: Charset) -> Source | None:
+        return None if self._data is None else self._data.source(charset)
 
-    def digest(self, fields: Mapping[str, str]) -> bytes:
-        has_data = self._data is not None and self._data.size > 0
-        return request_digest(fields, self._data.digest(self.charset) if self._data and has_data else b"")
+    def digest(self, charset: Charset) -> bytes:
+        """Of the data; b"" where there are none."""
+        return self._data.digest(charset) if self._data is not None and self._data.size else b""
 
     def close(self) -> None:
         if self._data is not None:

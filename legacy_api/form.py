@@ -13,6 +13,7 @@ from importing.charset import WINDOWS_1252
 from importing.faults import Fault
 from legacy_api.budget import UNAUTHENTICATED, Loan
 from legacy_api.collector import Admit, Collector
+from legacy_api.digest import request_digest
 from legacy_api.sniffing import is_plain, opening, reader
 from legacy_api.urlencoded import Urlencoded
 from transport.charset import declared
@@ -37,13 +38,18 @@ class Form:
 
     `fields`: canonical name -> text, trimmed but for `delimiter`, without `profiles_data`; the one API key that counts
     is `user_api_key`, wherever it came from. `data`: None where no `profiles_data` came. `charset` for people to read.
-    `digest`: equal for "the same request" in whatever encoding, see `request_digest`.
+    `data_digest`: the SHA-256 of the data as UTF-8 text, b"" where there are none.
     """
 
     fields: Mapping[str, str]
     data: Source | None
     charset: str
-    digest: bytes
+    data_digest: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes, equal for "the same request" in whatever encoding."""
+        return request_digest(self.fields, self.data_digest)
 
     def close(self) -> None:
         if self.data is not None:
@@ -80,9 +86,9 @@ def read_form(environ: Mapping[str, Any], limits: Limits, admit: Admit) -> Form:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             collector.early = True
             _read_body(environ, limits, collector)
-        fields = collector.fields()
-        digest = collector.digest(fields)
-        return Form(fields, collector.data(), collector.charset.name, digest)
+        charset = collector.charset
+        digest = collector.digest(charset)
+        return Form(collector.fields(), collector.data(charset), charset.name, digest)
     except Fault as fault:
         collector.close()
         raise Unreadable(fault, collector.fields()) from fault

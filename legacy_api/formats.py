@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from json.encoder import encode_basestring_ascii as quoted
@@ -44,16 +44,16 @@ def choose(fields: Mapping[str, str]) -> Format:
     """The format that the fields ask for. Never fails: a wrong `output` is told in XML, a wrong `callback` in JSON."""
     output = fields.get("output", "").strip()
     callback = fields.get("callback", "").strip()
-    json = Format(Kind.JSON, condensed=is_yes(fields.get("condensed", "")))
+    condensed = is_yes(fields.get("condensed", ""))
     match output.lower():
         case "xml":
             return Format()
         case "json" | "" if callback:
             if not is_callback(callback):
-                return replace(json, fault=Fault("bad_callback", value=callback))
-            return replace(json, kind=Kind.JSONP, callback=callback)
+                return Format(Kind.JSON, condensed, fault=Fault("bad_callback", value=callback))
+            return Format(Kind.JSONP, condensed, callback)
         case "json":
-            return json
+            return Format(Kind.JSON, condensed)
         case "":
             return Format()
     return Format(fault=Fault("bad_output", value=output))
@@ -162,12 +162,15 @@ def _json_group(group: Group, depth: int, condensed: bool) -> Iterator[str]:
         yield f'{separator}"status"{colon}{quoted(group.status)}'
         separator = "," + line
     for member in group.members:
+        # Most are texts, and each piece passes through all the levels above.
+        if isinstance(member, Text):
+            yield f"{separator}{quoted(member.name)}{colon}{quoted(member.value)}"
+            separator = "," + line
+            continue
         name = member.wrapper or member.name if isinstance(member, Rows) else member.name
         yield f"{separator}{quoted(name)}{colon}"
         separator = "," + line
         match member:
-            case Text():
-                yield quoted(member.value)
             case Texts():
                 yield from _json_array(map(quoted, member.values), depth + 1, condensed)
             case Rows():

@@ -12,7 +12,7 @@ from importing.access import authenticate
 from importing.core import Core
 from importing.faults import Fault
 from importing.lockout import ADDRESS_LIMIT, LONGEST_LOCK, MINUTE, PAIR_LIMIT, Lockout
-from importing.secrets import Digests, new_api_key, password, verify_password
+from importing.secrets import Digests, new_api_key, password, same_digest, verify_password
 from storage import accounts
 from storage.engine import now
 from tests.demo import Demo
@@ -133,8 +133,8 @@ class TestLockout:
 
 class TestDigests:
     def test_keys_are_keyed_by_the_installation(self) -> None:
-        assert DIGESTS.same_key("a", DIGESTS.api_key("a"))
-        assert not DIGESTS.same_key("b", DIGESTS.api_key("a"))
+        assert same_digest(DIGESTS.api_key("a"), DIGESTS.api_key("a"))
+        assert not same_digest(DIGESTS.api_key("b"), DIGESTS.api_key("a"))
         assert Digests(b"x" * 32).api_key("a") != DIGESTS.api_key("a")
         assert len({new_api_key() for _ in range(100)}) == 100
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from importing.batch import Mode, OnError
 from importing.faults import Fault
 from legacy_api import calls, envelope
+from legacy_api.digest import request_digest
 from legacy_api.envelope import Asked
 from legacy_api.form import Form
-from tests.asking import ACCESS, NO_CORE, batch, refusal
+from tests.asking import ACCESS, LEAST, NO_CORE, batch, refusal
 
 
 def test_the_least_that_is_needed_and_its_defaults() -> None:
@@ -22,7 +23,7 @@ def test_the_least_that_is_needed_and_its_defaults() -> None:
     assert (made.delimited.delimiter, made.delimited.quotes, made.delimited.multiline) == ("|", False, False)
     assert (made.mode, made.on_error, made.keep_undo) == (Mode.IGNORE, OnError.REJECT, True)
     assert made.card_digits is None
-    assert (made.request_key, made.request_digest) == (None, b"d" * 32)
+    assert (made.request_key, made.request_digest) == (None, request_digest(LEAST, b"d" * 32))
     assert [campaign.campaign_id for campaign in made.campaigns] == ["Spring"]
     assert [(header.position, header.field and header.field.name) for header in made.headers] == [(1, "code")]
 
@@ -162,7 +163,7 @@ class TestPolicies:
     @pytest.mark.parametrize("sent", ["Yes", "no"])
     def test_async_changes_nothing_of_the_batch(self, sent: str) -> None:
         made, plain = batch({"async": sent}), batch()
-        assert replace(made, source=plain.source) == plain
+        assert replace(made, source=plain.source, request_digest=plain.request_digest) == plain
 
 
 class TestCampaigns:
