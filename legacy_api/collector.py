@@ -122,8 +122,9 @@ class Collector:
         self._count += 1
         if self._count > MAX_FIELDS:
             raise Fault("bad_form", reason=f"it has more than {MAX_FIELDS} fields")
-        self._evidence.take(name)
-        self._evidence.end()
+        if not name.isascii():
+            self._evidence.take(name)
+            self._evidence.end()
         self._name = canonical(name)
         self._writes_data = self._name == _DATA
         self._ignored = filename is not None and not self._writes_data  # PHP keeps uploaded files apart from fields

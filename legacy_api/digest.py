@@ -63,11 +63,5 @@ def request_digest(fields: Mapping[str, str], data: bytes) -> bytes:
             meant[f"profiles_header_{header[1]}"] = value
         elif value and name in MEANING:
             meant[name] = value
-    digest = sha256()
-    for name in sorted(meant):
-        for text in (name, meant[name]):
-            octets = text.encode()
-            digest.update(b"%d:" % len(octets))
-            digest.update(octets)
-    digest.update(b"data:" + data)
-    return digest.digest()
+    octets = (text.encode() for pair in sorted(meant.items()) for text in pair)
+    return sha256(b"".join([b"%d:%b" % (len(text), text) for text in octets]) + b"data:" + data).digest()

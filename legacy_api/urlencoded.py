@@ -9,6 +9,7 @@ from importing.faults import Fault
 from transport.sink import Sink
 
 MAX_NAME = 64 * 1024
+_LONG_NAME = f"a field name is over {MAX_NAME} bytes"
 
 _QUOTED_PRINTABLE = bytes.maketrans(b"+%", b" =")
 _MALFORMED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -49,15 +50,26 @@ class Urlencoded:
         self._cut = b""  # an escape that the end of a piece cut in two
 
     def feed(self, piece: bytes) -> None:
-        start = 0
-        while (end := piece.find(b"&", start)) >= 0:
-            self._take(piece[start:end])
+        *ended, last = piece.split(b"&")
+        if ended:
+            self._take(ended[0])
             self._finish()
-            start = end + 1
-        self._take(piece[start:])
+            for field in ended[1:]:
+                self._take_whole(field)
+        self._take(last)
 
     def close(self) -> None:
         self._finish()
+
+    def _take_whole(self, field: bytes) -> None:
+        # Nearly all of a form are such, and a small batch has dozens: what may be cut in two costs twice as much.
+        name, _, value = field.partition(b"=")
+        if len(name) > MAX_NAME:
+            raise Fault("bad_form", reason=_LONG_NAME)
+        self._sink.begin(unquote(name))
+        if value:
+            self._sink.write(unquote(value))
+        self._sink.end()
 
     def _take(self, part: bytes) -> None:
         if self._in_value:
@@ -66,7 +78,7 @@ class Urlencoded:
         name, equals, rest = part.partition(b"=")
         self._name += name
         if len(self._name) > MAX_NAME:
-            raise Fault("bad_form", reason=f"a field name is over {MAX_NAME} bytes")
+            raise Fault("bad_form", reason=_LONG_NAME)
         if equals:
             self._begin()
             self._write(rest)
