@@ -41,6 +41,9 @@ class Lockout:
 
     def __init__(self, path: Path) -> None:
         self._file = SideFile(path, _SCHEMA, PATIENCE)
+        # A state of the file, and when the last lock in it ends: as long as the file is the same, and nobody locked out,
+        # nobody has to be looked for.
+        self._known: tuple[object, int] = (None, 0)
 
     def locked(self, user: str, address: str, now: int) -> bool:
         """Whether the user at that address, or the address as a whole, has to wait."""
@@ -48,9 +51,17 @@ class Lockout:
 
     def wait(self, user: str, address: str, now: int) -> int:
         """How long they have to, in milliseconds."""
+        # Before the file is read: what is written meanwhile is another state.
+        written = self._file.written()
+        known, last_end = self._known
+        if written is not None and written == known and last_end <= now:
+            return 0
         query = "SELECT max(locked_until) FROM failure WHERE who IN (?, ?) AND locked_until > ?"
         try:
             with self._file.opened() as connection:
+                if written is not None and written != known:
+                    [last] = connection.execute("SELECT max(locked_until) FROM failure").fetchone()
+                    self._known = (written, last or 0)
                 found = connection.execute(query, (_pair(user, address), _address(address), now)).fetchone()
                 return int(found[0]) - now if found[0] is not None else 0
         except sqlite3.Error as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import bcrypt
@@ -15,6 +18,7 @@ from importing.lockout import ADDRESS_LIMIT, LONGEST_LOCK, MINUTE, PAIR_LIMIT, L
 from importing.secrets import Digests, new_api_key, password, same_digest, verify_password
 from storage import accounts
 from storage.engine import now
+from storage.sidefile import SETTLED
 from tests.demo import Demo
 
 HERE = "192.0.2.1"
@@ -81,6 +85,11 @@ class TestAuthenticate:
         assert not refused(core, account.user_id, account.key, account.account_id)
 
 
+def _settle() -> None:
+    """Wait until the date of the file tells whether it was written."""
+    time.sleep(1.5 * SETTLED / 1e9)
+
+
 class TestLockout:
     @pytest.fixture
     def lockout(self, tmp_path: Path) -> Lockout:
@@ -118,6 +127,46 @@ class TestLockout:
         for _ in range(PAIR_LIMIT):
             lockout.failed("u", HERE, 1_000_000_000)
         assert Lockout(tmp_path / "lockout.db").locked("u", HERE, 1_000_000_000)
+
+    def test_a_file_that_stays_the_same_is_not_asked(self, lockout: Lockout, monkeypatch: pytest.MonkeyPatch) -> None:
+        lockout.failed("u", HERE, 1_000_000_000)
+        _settle()
+        assert not lockout.locked("u", HERE, 1_000_000_000)
+        with monkeypatch.context() as patched:
+            patched.setattr(lockout._file, "opened", lambda: pytest.fail("the file was asked"))
+            assert not lockout.locked("u", HERE, 1_000_000_000)
+
+    def test_what_another_process_counts_is_seen_at_once(self, lockout: Lockout, tmp_path: Path) -> None:
+        lockout.failed("another", HERE, 1_000_000_000)
+        script = (
+            "import sys; from pathlib import Path; from importing.lockout import Lockout\n"
+            f"lockout = Lockout(Path({str(tmp_path / 'lockout.db')!r}))\n"
+            "for line in sys.stdin: lockout.failed('u', line.strip(), 1_000_000_000); print(flush=True)"
+        )
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:  # noqa: S603
+            assert other.stdin is not None
+            assert other.stdout is not None
+            for number in range(3):
+                address = f"192.0.2.{number}"
+                _settle()
+                assert not lockout.locked("u", address, 1_000_000_000)
+                for count in range(PAIR_LIMIT):
+                    assert not lockout.locked("u", address, 1_000_000_000), count
+                    other.stdin.write(f"{address}\n")
+                    other.stdin.flush()
+                    other.stdout.readline()
+                assert lockout.locked("u", address, 1_000_000_000)
+                assert lockout.wait("u", address, 1_000_000_000) == MINUTE
+            other.stdin.close()
+
+    def test_while_one_is_locked_out_everybody_is_looked_for(self, lockout: Lockout) -> None:
+        for _ in range(PAIR_LIMIT):
+            lockout.failed("u", HERE, 1_000_000_000)
+        _settle()
+        for _ in range(2):
+            assert not lockout.locked("v", HERE, 1_000_000_000)
+            assert lockout.locked("u", HERE, 1_000_000_000)
 
     def test_names_nobody_in_its_file(self, lockout: Lockout, tmp_path: Path) -> None:
         lockout.failed("a-key-in-the-wrong-field", HERE, 1_000_000_000)
