@@ -49,6 +49,9 @@ _WITH_JOB = (
     f"SELECT {_COLUMNS} FROM batch b LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id "
     "WHERE b.account_id = :account"
 )
+_LOAD = "SELECT {} FROM batch WHERE account_id = :account AND id = :batch".format(
+    ", ".join(f'"{name}"' for name in BATCH_COLUMNS)
+)
 _PAGE = ("n", "row", "field", "code", "value", "written", "ref")
 
 
@@ -194,10 +197,7 @@ def same_request(work: Workspace, account: int, user: str, digest: bytes, after:
 
 def load(work: Workspace, account: int, batch_id: str) -> dict[str, Any] | None:
     """A batch of the account, as a workspace sees it."""
-    names = ", ".join(f'"{name}"' for name in BATCH_COLUMNS)
-    found = work.all(
-        f"SELECT {names} FROM batch WHERE account_id = :account AND id = :batch", account=account, batch=batch_id
-    )
+    found = work.all(_LOAD, account=account, batch=batch_id)
     return dict(zip(BATCH_COLUMNS, found[0], strict=True)) if found else None
 
 
