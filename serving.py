@@ -15,6 +15,7 @@ import resource
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from modern_api.encoding import encoded
 # A thread that waits for a slow sender costs 30 kB and nothing else; enough of them keep the neighbours served.
 THREADS = 500
 CONNECTIONS = 4000
+# So many threads at most stay with a connection whose next request comes at once: the rest is for all the others in turn.
+STAYING = 64
 # Files that a process opens besides its connections: databases, spooled bodies, libraries.
 OTHER_FILES = 600
 KEEP_ALIVE = 15
@@ -188,6 +191,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     """
 
     consumes = False
+    _staying = threading.BoundedSemaphore(STAYING)
 
     def load_wsgi(self) -> None:
         self.consumes = self.app.plan.consume is not None and _locked(self.app.consumer_lock)
@@ -264,8 +268,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         keep = super().handle(conn)
-        while keep and self.alive and conn.goes_on():
-            keep = super().handle(conn)
+        if keep and self._staying.acquire(blocking=False):
+            try:
+                while keep and self.alive and conn.goes_on():
+                    keep = super().handle(conn)
+            finally:
+                self._staying.release()
         if not keep:
             conn.linger()
         return keep
