@@ -56,7 +56,8 @@ class Followed:
 
     `status`: queued, running, imported, failed, cancelled or undone. `kind`: import or undo, whose progress is told in
     customers; `undoes` is what it took back. `request_ref` is what the reply to the sender called the request that
-    brought it. `has_made`: it made codes or cards that its senders learn.
+    brought it. `has_made`: it made codes or cards that its senders learn. `stored`: its row,
+    which tells whether it can be undone (`undoable.state`).
     """
 
     id: str
@@ -76,6 +77,7 @@ class Followed:
     request_ref: str
     undoes: str
     has_made: bool
+    stored: Known
 
 
 def find(core: Core, account: int, batch_id: str) -> Followed | None:
@@ -197,6 +199,7 @@ def followed(row: Known) -> Followed:
         row["request_ref"] or "",
         row["undoes"] or "",
         bool(row["made"]),
+        row,
     )
 
 

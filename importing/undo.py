@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from importing import undoable
 from importing.batch import Conflict, Undone
 from importing.core import Core
-from importing.faults import Fault
 from importing.queue import put_deliveries
 from importing.run import opened
 from importing.spool import Spool
@@ -24,7 +24,6 @@ from storage.history import Span
 from storage.models import DOCUMENTS, PROFILE
 from storage.workspace import Workspace
 
-DAY = 86_400_000
 FIELD_OF = {"username_key": "customer_username"}
 SECRETS = {"customer_password": ("password_digest", "password_version"), "customer_PIN": ("pin_digest", "pin_version")}
 
@@ -37,7 +36,7 @@ def undo(core: Core, account: int, batch_id: str, user: str, face: str) -> Undon
     started = time.perf_counter()
     with opened(core) as work, work.writing(account, core.write_wait):
         batches.hold_root(work, account, batch_id)
-        batch = _available(core, work, account, batch_id)
+        batch = undoable.available(core, work, account, batch_id)
         undone = _take_back(work, _undoing(work, account, batch), secrets.token_hex(10))
         _remember(work, account, batch, undone, user, face, round((time.perf_counter() - started) * 1000))
         deliveries = webhooks.note(work, account, undone.batch_id, webhooks.Event.UNDONE, now())
@@ -52,13 +51,13 @@ def preview(core: Core, account: int, batch_id: str) -> Undone:
     transaction rolled back: that takes the turn to write. Other previews do not, and are never busy.
     """
     with opened(core) as work:
-        undoing = _undoing(work, account, _available(core, work, account, batch_id))
+        undoing = _undoing(work, account, undoable.available(core, work, account, batch_id))
         undone = _at_once(work, undoing, "")
         if undone is not None:
             return undone
     try:
         with opened(core) as work, work.writing(account, core.write_wait):
-            undoing = _undoing(work, account, _available(core, work, account, batch_id))
+            undoing = _undoing(work, account, undoable.available(core, work, account, batch_id))
             raise _Foreseen(_take_back(work, undoing, "", tried=True))
     except _Foreseen as foreseen:
         return foreseen.undone
@@ -70,41 +69,6 @@ class _Foreseen(Exception):
     def __init__(self, undone: Undone) -> None:
         self.undone = undone
         super().__init__()
-
-
-def state(core: Core, account: int, batch_id: str) -> str:
-    """Whether a batch can be undone: available, undone, expired or none."""
-    with core.database.looking() as work:
-        try:
-            _available(core, work, account, batch_id)
-        except Fault as fault:
-            return {"already_undone": "undone", "undo_expired": "expired"}.get(fault.code, "none")
-        return "available"
-
-
-def _available(core: Core, work: Workspace, account: int, batch_id: str) -> Mapping[str, Any]:
-    batch = batches.load(work, account, batch_id)
-    if batch is None:
-        raise Fault("unknown_batch", value=batch_id)
-    if not batch["keep_undo"]:
-        raise Fault("undo_unavailable", value=batch_id)
-    if batch["status"] == "undone":
-        raise Fault("already_undone", value=batch_id)
-    root = batch if batch["root"] == batch_id else batches.load(work, account, batch["root"])
-    assert root is not None
-    if root["status"] in ("queued", "running"):
-        raise Fault("batch_running", value=root["id"])
-    if batch["status"] in ("failed", "cancelled") and not batches.has_changes(work, account, batch_id):
-        # It wrote nothing.
-        raise Fault("undo_unavailable", value=batch_id)
-    brought_back = batch["undoes"] is not None and root["status"] != "undone"
-    if brought_back and batches.grown_since(work, account, root["id"], batch["number"]):
-        # A job that was resumed since is more than what this undo brought back: it is the job that can be undone.
-        raise Fault("undo_unavailable", value=batch_id)
-    old = now() - batch["created_at"] > core.undo_days * DAY
-    if old and batches.newer(work, account, batch["number"]) >= core.undo_keep:
-        raise Fault("undo_expired", value=batch_id)
-    return batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +97,7 @@ class _Planned:
     counts: tuple[int, int, int]
 
 
-def _undoing(work: Workspace, account: int, batch: Mapping[str, Any]) -> _Undoing:
+def _undoing(work: Workspace, account: int, batch: undoable.Batch) -> _Undoing:
     root = batches.load(work, account, batch["root"])
     assert root is not None
     return _Undoing(
@@ -277,7 +241,7 @@ def _text(value: object) -> str:
 
 
 def _remember(
-    work: Workspace, account: int, batch: Mapping[str, Any], undone: Undone, user: str, face: str, took: int
+    work: Workspace, account: int, batch: undoable.Batch, undone: Undone, user: str, face: str, took: int
 ) -> None:
     batches.close_chain(work, account, batch["root"])
     batches.insert(

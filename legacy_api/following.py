@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from importing import follow, undo
+from importing import follow, undoable
 from importing.batch import Made
 from importing.core import Core
 from importing.faults import Problem
@@ -66,7 +66,7 @@ def _batch(core: Core, account: int, found: Followed) -> Group:
     # Of a batch without such rows there is nothing to look for.
     made = follow.made(core, account, found.id) if found.has_made and found.status in TELLS_MADE else ()
     wrong = follow.problems(core, account, found.id) if found.progress.failed or found.status != "imported" else ()
-    return tree(found, made, wrong, undo.state(core, account, found.id))
+    return tree(found, made, wrong, undoable.state(core, account, found.stored))
 
 
 def _progress(found: Followed) -> Group:

@@ -36,7 +36,7 @@ _JOB = ("state", "total", "processed", "fault", "request_ref", "started_at", "up
 
 
 # Terminals ask for these again and again, by the driver's cursor: to compile a statement costs more than to run it.
-_UNTOLD = frozenset(("campaigns", "columns", "header", "request_digest", "root", "number", "status_before"))
+_UNTOLD = frozenset(("campaigns", "columns", "header", "request_digest", "status_before"))
 _BATCH = tuple(name for name in BATCH_COLUMNS if name not in _UNTOLD)
 _FOLLOWED = (*_BATCH, *_JOB, "made")
 # Whether there are codes to be learned goes along: to look for them where there are none costs as much as all the rest.
@@ -219,12 +219,14 @@ def load_problems(work: Workspace, account: int, batch_id: str, kind: str) -> It
     )
 
 
-def newer(work: Workspace, account: int, number: int) -> int:
-    """How many batches with an undo state the account has that are newer than a batch's number."""
+def newer(work: Workspace, account: int, number: int, most: int) -> int:
+    """How many batches with an undo state the account has that are newer than a batch's number, counted up to `most`."""
     return work.number(
-        "SELECT count(*) FROM batch WHERE account_id = :account AND number > :number AND keep_undo",
+        "SELECT count(*) FROM (SELECT 1 FROM batch WHERE account_id = :account AND number > :number AND keep_undo "
+        "LIMIT :most) newer",
         account=account,
         number=number,
+        most=most,
     )
 
 

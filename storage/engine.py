@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import psycopg
@@ -158,43 +159,37 @@ class Database:
         with inflight.alone(self.data_dir / "inflight.lock", place):
             yield
 
-    @contextmanager
-    def looking(self) -> Iterator[Workspace]:
+    def looking(self) -> Looking:
         """A connection for a few plain queries by the driver, each of which sees what stands by then."""
-        with self._looks.held(None, LOOK_WAIT), self._borrowed() as fairy:
-            driver: Any = fairy.driver_connection
-            if self.kind is Kind.POSTGRESQL:
-                # No transaction, whose beginning and end would be two exchanges more.
-                driver.autocommit = True
-            work = self._workspace(fairy)
-            try:
-                yield work
-            finally:
-                work.close()
-                if self.kind is Kind.POSTGRESQL and not driver.closed:
-                    driver.autocommit = False
+        return Looking(self)
 
     @contextmanager
     def _borrowed(self) -> Iterator[PoolProxiedConnection]:
-        # The pool's own giving and taking costs a small post as much as its statements. The one that was used last is
-        # the next to be used: what it has read is still in its cache.
-        try:
-            connection = self._at_hand.pop()
-        except IndexError:
-            connection = self._connected()
+        connection = self._taken()
         try:
             yield connection
         except BaseException:
-            if getattr(connection.driver_connection, "closed", False):
-                # PostgreSQL has gone, and the others' connections with it.
-                connection.invalidate()
-                self._let_go()
-            connection.close()
+            self._give_back(connection, failed=True)
             raise
-        if len(self._at_hand) < KEPT:
+        self._give_back(connection)
+
+    def _taken(self) -> PoolProxiedConnection:
+        # The pool's own giving and taking costs a small post as much as its statements. The one that was used last is
+        # the next to be used: what it has read is still in its cache.
+        try:
+            return self._at_hand.pop()
+        except IndexError:
+            return self._connected()
+
+    def _give_back(self, connection: PoolProxiedConnection, *, failed: bool = False) -> None:
+        if not failed and len(self._at_hand) < KEPT:
             self._at_hand.append(connection)
-        else:
-            connection.close()
+            return
+        if failed and getattr(connection.driver_connection, "closed", False):
+            # PostgreSQL has gone, and the others' connections with it.
+            connection.invalidate()
+            self._let_go()
+        connection.close()
 
     def _connected(self) -> PoolProxiedConnection:
         try:
@@ -222,6 +217,39 @@ class Database:
         with suppress(IndexError):
             while True:
                 self._at_hand.pop().close()
+
+
+class Looking:
+    """A context that yields a workspace for queries (see Database.looking). A read has two, so it is kept short."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Workspace:
+        """Waits in line where many look."""
+        database = self._database
+        database._looks.enter(None, LOOK_WAIT)
+        try:
+            self._connection = database._taken()
+        except BaseException:
+            database._looks.leave(None)
+            raise
+        if database.kind is Kind.POSTGRESQL:
+            # No transaction, whose beginning and end would be two exchanges more.
+            self._connection.driver_connection.autocommit = True  # type: ignore[union-attr]
+        self._work = database._workspace(self._connection)
+        return self._work
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Gives everything back."""
+        database, driver = self._database, self._connection.driver_connection
+        try:
+            self._work.close()
+            if database.kind is Kind.POSTGRESQL and not driver.closed:  # type: ignore[union-attr]
+                driver.autocommit = False  # type: ignore[union-attr]
+        finally:
+            database._give_back(self._connection, failed=kind is not None)
+            database._looks.leave(None)
 
 
 def now() -> int:

@@ -58,6 +58,7 @@ FOLLOWED = Followed(
     request_ref="",
     undoes="",
     has_made=True,
+    stored={},
 )
 WHY = Reason("bad_rows", bad_rows(PROBLEMS_FOUND).message)
 WHOLE = following.tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from importing import jobs, portions, run, undo
+from importing import follow, jobs, portions, run, undo, undoable
 from importing.batch import Undone
 from importing.core import Core
 from importing.faults import Fault
@@ -213,7 +213,9 @@ def test_a_batch_under_way_is_refused(actual: Actual, under_way: str) -> None:
     batch_id = written(actual, lines("k1 c1 bob 5"))
     status(actual, batch_id, under_way)
     assert refused(actual, batch_id) == "batch_running"
-    assert undo.state(actual.core, actual.number, batch_id) == "none"
+    found = follow.find(actual.core, actual.number, batch_id)
+    assert found is not None
+    assert undoable.state(actual.core, actual.number, found.stored) == "none"
 
 
 @pytest.mark.parametrize("ended", ["imported", "failed", "cancelled"])
