@@ -12,6 +12,7 @@ from itertools import chain
 
 from importing import fold, numbers, resolve
 from importing.batch import Batch, Counts, Cursor, Made, Mode
+from importing.distinct import Distinct
 from importing.faults import Fault, Problem
 from importing.naming import told
 from importing.secrets import Digests
@@ -36,7 +37,8 @@ class Rows:
 class Staged:
     """The good rows of a batch in the workspace's tables, and what is wrong with the others.
 
-    `cursor` is where reading goes on, `ended` says that nothing is left.
+    `codes` and `cards` tell whether any of them is there twice. `cursor` is where reading goes on, `ended` says that
+    nothing is left.
     """
 
     shape: Shape
@@ -44,6 +46,8 @@ class Staged:
     failed: int
     without_code: int
     without_card: int
+    codes: Distinct
+    cards: Distinct
     problems: Spool[Problem]
     warnings: Spool[Problem]
     cursor: Cursor
@@ -100,6 +104,8 @@ def stage(work: Workspace, batch: Batch, rows: Rows) -> Staged:
         checked.failed,
         checked.without_code,
         checked.without_card,
+        checked.codes,
+        checked.cards,
         rows.problems,
         rows.warnings,
         checked.cursor,
@@ -115,6 +121,7 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
     shape, account = staged.shape, batch.account
     settled = resolve.Settled()
     good = staged.rows - staged.failed
+    trusting = trusting or bool(staged.codes and staged.cards)
     found = reconcile.match(work, shape, account, good, trusting=trusting)
     if found.careful:
         settled = resolve.settle(

@@ -14,9 +14,10 @@ from operator import attrgetter, itemgetter
 from typing import cast
 
 from importing.batch import Batch, Cursor
-from importing.columns import Column, Secrets, columns
+from importing.columns import Column, Secrets, columns, each
 from importing.cutting import Block, Group, groups
 from importing.decode import BEGINNING, blocks
+from importing.distinct import Distinct
 from importing.faults import Problem
 from importing.fields import MASK, STANDARD, Field, Into, Kind
 from importing.findings import UNFIT, UNFIT_CHARACTERS, Findings
@@ -66,8 +67,8 @@ class Checked:
 
     None is "not given", "" is "given blank". `columns` are "row" and those staged columns that the batch has.
     `rows` that are not blank, `failed` of them bad; of the good ones `without_code` and `without_card`; `partial`:
-    some good row is too short to give every column but keys and auto_add. `cursor` is where reading goes on, and
-    `ended` says that there is nothing more to read.
+    some good row is too short to give every column but keys and auto_add. `codes` and `cards` tell whether any of them
+    is there twice. `cursor` is where reading goes on, and `ended` says that there is nothing more to read.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Checked:
         self.columns = ("row", *(name for name in _ORDER if name in staged))
         self.rows = self.failed = self.without_code = self.without_card = 0
         self.partial = False
+        self.codes, self.cards = Distinct(), Distinct()
 
     def chunks(self) -> Iterator[list[tuple[object, ...]]]:
         """The good rows. Reads the data once."""
@@ -182,6 +184,8 @@ class Checked:
                 into[name] = _first_given(into[name], column, blank) if name in into else column
         self.without_code += stored["code"].count(None) if "code" in stored else rows
         self.without_card += stored["card_number"].count(None) if "card_number" in stored else rows
+        self.codes.add(stored.get("code", ()))
+        self.cards.add(stored.get("card_number", ()))
         staged: dict[str, Iterable[object]] = {"row": group.numbers, **stored}
         staged |= {name: _documents(members) for name, members in documents.items()}
         not_given = [None] * rows
@@ -221,8 +225,7 @@ def _by_target(field: Field, values: Sequence[object]) -> Iterable[tuple[str, Se
     """What is stored for the values of a field, by staged column, or by key of the document."""
     texts = cast("Sequence[str]", values)
     if field.into in _DOCUMENTS:
-        literals = texts if field.kind is Kind.TYPED else [encode_basestring(v) if v else "null" for v in texts]
-        return [(field.target, literals)]
+        return [(field.target, texts if field.kind is Kind.TYPED else each(_literal, texts))]
     if field.kind in _SEVERAL:
         return zip(_SEVERAL[field.kind], zip(*cast("Sequence[Sequence[object]]", values), strict=True), strict=True)
     if field.kind is Kind.USERNAME:
@@ -230,11 +233,17 @@ def _by_target(field: Field, values: Sequence[object]) -> Iterable[tuple[str, Se
     return [(field.target, values)]
 
 
+def _literal(text: str) -> str:
+    return encode_basestring(text) if text else "null"
+
+
 def _first_given(first: Sequence[object], second: Sequence[object], blank: Sequence[object]) -> Sequence[object]:
     return [other if value in blank else value for value, other in zip(first, second, strict=True)]
 
 
-def _documents(members: Mapping[str, Sequence[object]]) -> Iterator[str]:
+def _documents(members: Mapping[str, Sequence[object]]) -> Iterable[str]:
     """One JSON object a row, of JSON literals: what `json.dumps` makes of it, at an eighth of the time."""
     template = "{" + ",".join(encode_basestring(name).replace("%", "%%") + ":%s" for name in members) + "}"
+    if len(members) == 1:
+        return each(template.__mod__, *cast("Iterable[Sequence[str]]", members.values()))
     return map(template.__mod__, zip(*members.values(), strict=True))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from importing import distinct
 from importing.fields import Field
 from importing.validate import layout
 from tests.checking import COMMA, batch, done
@@ -200,3 +202,25 @@ def test_with_a_gap_the_widest_row_decides_what_it_means(names: str, text: str, 
 def test_with_a_gap_the_widest_row_decides_for_the_whole_batch() -> None:
     found = done("1=code 3=first_name", "1|a\n2|x|b\n")
     assert found.rows == [(1, "1", None), (2, "2", "b")]
+
+
+def test_keys_that_are_all_different_are_known_to_be() -> None:
+    def told(text: str) -> tuple[bool, bool]:
+        checked = done("code card_number", text).checked
+        return bool(checked.codes), bool(checked.cards)
+
+    assert told("a|1\nb|2\nc|\n|3\n|4") == (True, True)
+    assert told("a|1\nb|1") == (True, False)
+    assert told("a|1\nb|2\na|3") == (False, True)
+    assert told("A|1\na|01") == (True, True)
+
+
+def test_of_too_many_keys_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distinct, "MOST", 2)
+    assert done("code", "a\nb").checked.codes
+    assert not done("code", "a\nb\nc").checked.codes
+
+
+def test_a_value_of_several_lines_is_judged_as_one() -> None:
+    found = done("code email", '1,"a@example.com\nb@example.com"\n2,c@example.com', replace(COMMA, multiline=True))
+    assert [(problem.row, problem.code) for problem in found.warnings] == [(1, "odd_email")]
