@@ -57,7 +57,7 @@ def read(body: form.Body) -> int:
             width = len(form.COLUMNS)
             return sum(
                 len(group.numbers)
-                for block in blocks(found.data, Delimited("|"), most=width)
+                for block in blocks(found.data, Delimited("|"), most=width, by_column=True)
                 for group in groups(block, "|", width)
             )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from importing.batch import Cursor, Delimited, Source
-from importing.cutting import BLANKS, Block, Cells, Flaw, Quoted, cut
+from importing.cutting import BLANKS, Block, Cells, Flaw, Quoted, cut, in_columns
 from importing.faults import Fault
 from importing.lines import PIECE, Lines, decoded, size_of_bom, sizes, whole_lines
 from importing.records import Records, Shape
@@ -93,13 +93,15 @@ def blocks(
     most: int = EVERY,
     longest: int = LONGEST,
     piece: int = PIECE,
+    by_column: bool = False,
 ) -> Iterator[Block]:
     """The rows from `start` on, so many bytes' worth at once. `most`: cells beyond are not needed one by one.
 
     A row of more than `longest` characters has a flaw, its cells end there, and the rest is skipped as it streams by.
+    `by_column`: where all rows of a block have as many cells, it may come without lines (see `cutting.in_columns`).
     """
     texts = whole_lines(source, start.position, longest, BLANKS + delimited.delimiter, piece)
-    shape = Shape(delimited, most, longest)
+    shape = Shape(delimited, most, longest, by_column)
     if not (delimited.quotes and delimited.multiline):
         return _blocks(texts, shape, start.rows + 1)
     records = Records(shape, sizes(source), start.position or size_of_bom(source), start.rereads)
@@ -109,9 +111,9 @@ def blocks(
 def _blocks(texts: Iterable[Lines], shape: Shape, first: int) -> Iterator[Block]:
     for text in texts:
         block = _block(first, text, shape)
-        if block.lines:
+        if block.rows:
             yield block
-            first += len(block.lines)
+            first += block.rows
 
 
 def _block(first: int, lines: Lines, shape: Shape, rereads: int | None = None) -> Block:
@@ -120,6 +122,10 @@ def _block(first: int, lines: Lines, shape: Shape, rereads: int | None = None) -
     text = lines.text
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if shape.by_column and len(text) <= shape.longest and not (shape.delimited.quotes and '"' in text):
+        columns = in_columns(text, shape.delimited.delimiter, shape.most)
+        if columns is not None:
+            return Block(first, (), text, len(text), {}, lines.end, rereads, columns)
     blank = shape.blank
     rows = [line for line in text.split("\n") if line.strip(blank)]
     longest = max(map(len, rows), default=0)
@@ -153,9 +159,9 @@ def _multiline_blocks(texts: Iterable[Lines], shape: Shape, records: Records, fi
                 block = _regular(first, text, told, shape, records.rereads) if told else None
         if block is not None:
             records.position = block.end
-            if block.lines:
+            if block.rows:
                 yield block
-                first += len(block.lines)
+                first += block.rows
             continue
         found = records.end() if text is None else records.take(text)
         found = chain(records.take(Lines(waiting, 0)), found) if waiting else found

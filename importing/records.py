@@ -15,11 +15,15 @@ REREAD = 8_000_000  # characters of files that may be read again after quotes th
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How rows are cut: `most` cells one by one (see `cutting.groups`), `longest` characters of a row."""
+    """How rows are cut: `most` cells one by one (see `cutting.groups`), `longest` characters of a row.
+
+    `by_column`: see `decode.blocks`.
+    """
 
     delimited: Delimited
     most: int
     longest: int
+    by_column: bool = False
 
     @property
     def blank(self) -> str:

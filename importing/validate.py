@@ -112,8 +112,8 @@ class Checked:
         before, size = self.cursor.rows, self._batch.source.size
         for block in self._blocks():
             good = self._checked(block)
-            self.rows += len(block.lines)
-            self.failed += len(block.lines) - len(good)
+            self.rows += block.rows
+            self.failed += block.rows - len(good)
             self.cursor = Cursor(block.end, before + self.rows, block.rereads)
             if good:
                 yield good
@@ -131,6 +131,7 @@ class Checked:
             most=len(self._fields),
             longest=self._longest,
             piece=self._piece,
+            by_column=True,
         )
 
     def _checked(self, block: Block) -> list[tuple[object, ...]]:
@@ -138,7 +139,7 @@ class Checked:
         masked = guarded and MASK in block.text
         findings = Findings(self._fields, self._checks, self._required, self._batch.reference, masked=masked)
         unfit = any(map(block.text.__contains__, UNFIT_CHARACTERS))
-        long = block.longest > self._shortest_limit
+        long = block.longer(self._shortest_limit)
         good: list[tuple[object, ...]] = []
         for group in groups(block, self._batch.delimited.delimiter, len(self._fields)):
             if guarded and "'" in block.text:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from importing import decode
 from importing.batch import Delimited, Source
-from importing.cutting import Block, Cells, Flaw, Quoted, cut, cut_closed, groups
+from importing.cutting import Block, Cells, Flaw, Quoted, cut, cut_closed, groups, in_columns
 
 BLANKS = " \t\xa0"
 TEXTS = st.text(st.sampled_from('ab,,|\t \xa0"""\r\n\n\x0bé😀'), max_size=60)
@@ -71,10 +71,14 @@ def found_rows(blocks: list[Block], delimiter: str) -> list[list[str] | None]:
     return [found[number] for number in sorted(found)]
 
 
-@given(TEXTS, st.sampled_from([Delimited("|"), Delimited("\t"), Delimited(",", True)]), st.integers(1, 70))
-@example('a," b', Delimited(",", True), 3)
-def test_lines_are_cut_as_one_character_at_a_time_would(text: str, delimited: Delimited, piece: int) -> None:
-    blocks = list(decode.blocks(source(text), delimited, piece=piece))
+@given(
+    TEXTS, st.sampled_from([Delimited("|"), Delimited("\t"), Delimited(",", True)]), st.integers(1, 70), st.booleans()
+)
+@example('a," b', Delimited(",", True), 3, True)
+def test_lines_are_cut_as_one_character_at_a_time_would(
+    text: str, delimited: Delimited, piece: int, by_column: bool
+) -> None:
+    blocks = list(decode.blocks(source(text), delimited, piece=piece, by_column=by_column))
     assert found_rows(blocks, delimited.delimiter) == plain_rows(text, delimited)
 
 
@@ -82,15 +86,33 @@ def test_lines_are_cut_as_one_character_at_a_time_would(text: str, delimited: De
 def test_where_the_pieces_end_changes_nothing(
     text: str, delimited: Delimited, piece: int, longest: int, most: int
 ) -> None:
-    def told(piece: int) -> list[tuple[int, list[str], Flaw]]:
+    def told(piece: int, by_column: bool = False) -> list[tuple[int, list[str], Flaw]]:
         rows = []
-        for block in decode.blocks(source(text), delimited, piece=piece, longest=longest, most=most):
+        for block in decode.blocks(
+            source(text), delimited, piece=piece, longest=longest, most=most, by_column=by_column
+        ):
             for group in groups(block, delimited.delimiter, most):
                 rows += [(n, group.cells(i).values, Flaw.NONE) for i, n in enumerate(group.numbers)]
             rows += [(n, cells.values, cells.flaw) for n, cells in block.flawed]
         return sorted(rows)
 
-    assert told(piece) == told(1000)
+    assert told(piece) == told(1000) == told(piece, True) == told(1000, True)
+
+
+@given(
+    st.lists(st.lists(st.text("ab \t", max_size=3), min_size=2, max_size=3), min_size=1, max_size=6), st.integers(0, 9)
+)
+def test_rows_of_one_width_come_by_column(table: list[list[str]], limit: int) -> None:
+    text = "".join("|".join(row) + "\n" for row in table)
+    columns = in_columns(text, "|", 3)
+    trimmed = [[value.strip(BLANKS) for value in row] for row in table]
+    if len({len(row) for row in table}) > 1 or not all(map(any, trimmed)):
+        assert columns is None
+        return
+    assert columns is not None
+    assert [list(row) for row in zip(*columns, strict=True)] == trimmed
+    [block] = decode.blocks(source(text), Delimited("|"), most=3, by_column=True)
+    assert block.longer(limit) == any(len("|".join(row)) > limit for row in table)
 
 
 @given(TEXTS, st.sampled_from([",", "\t"]), st.integers(1, 4))
