@@ -6,7 +6,7 @@ A preview reads the plan and a run applies it, so that one predicts the other ex
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -25,20 +25,25 @@ from storage.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a batch on their way to be staged. `chunks` can be gone through once, and fill the two lists."""
+    """The rows of a batch on their way to be staged. `chunks` can be gone through once, and fill the two lists.
+
+    `foreseen`: see `read_rows`. `again` checks all of them once more.
+    """
 
     checked: Checked
     chunks: Iterator[list[tuple[object, ...]]]
     problems: Spool[Problem]
     warnings: Spool[Problem]
+    foreseen: bool
+    again: Callable[[], Checked]
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
     """The good rows of a batch in the workspace's tables, and what is wrong with the others.
 
-    `codes` and `cards` tell whether any of them is there twice. `cursor` is where reading goes on, `ended` says that
-    nothing is left.
+    `codes` and `cards` tell whether any of them is there twice. `complete` stages what was left out of careful rows.
+    `cursor` is where reading goes on, `ended` says that nothing is left.
     """
 
     shape: Shape
@@ -48,6 +53,7 @@ class Staged:
     without_card: int
     codes: Distinct
     cards: Distinct
+    complete: Callable[[], None] | None
     problems: Spool[Problem]
     warnings: Spool[Problem]
     cursor: Cursor
@@ -67,28 +73,47 @@ class Plan:
     problems: Spool[Problem]
 
 
-def read_rows(batch: Batch, digests: Digests, start: Cursor = Cursor(), rows: int | None = None) -> Rows:
+def read_rows(
+    batch: Batch,
+    digests: Digests,
+    start: Cursor = Cursor(),
+    rows: int | None = None,
+    *,
+    foreseen: bool = False,
+) -> Rows:
     """Begin to check the rows: the first of them are checked now, and the others when they are staged.
 
     A portion of them: those from `start` on, ending with the block in which so many `rows` are reached.
+    `foreseen`: nothing will be written, only the plan's counts are wanted. Then all of them are checked when staged.
     """
     problems: Spool[Problem] = Spool()
     warnings: Spool[Problem] = Spool()
     checked = check(batch, digests, problems, warnings, start, rows)
     chunks = checked.chunks()
-    first = next(chunks, None)
-    return Rows(checked, chain(() if first is None else (first,), chunks), problems, warnings)
+    if not foreseen:
+        first = next(chunks, None)
+        chunks = chain(() if first is None else (first,), chunks)
+    return Rows(
+        checked, chunks, problems, warnings, foreseen, lambda: check(batch, digests, Spool(), Spool(), start, rows)
+    )
 
 
 def stage(work: Workspace, batch: Batch, rows: Rows) -> Staged:
     """Stage the good rows. Holds no lock. Raises Fault("no_data") where there is none."""
     checked = rows.checked
-    staging.fill(work, checked.columns, rows.chunks)
-    if not checked.rows:
-        raise Fault("no_data")
     account_uniques = uniques.numbers(work, batch.account)
     fields = [header.field for header in batch.headers if header.field is not None]
     given = uniques.given(account_uniques, ((field.into.value, field.target, field.unique) for field in fields))
+    # Points touch their customer, whatever else the row gives.
+    checked.thin = rows.foreseen and not given and "username_key" not in checked.columns
+    staging.fill(work, checked.columns, rows.chunks, checked.keys)
+    if not checked.rows:
+        raise Fault("no_data")
+
+    def complete() -> None:
+        again = rows.again()
+        staging.fill_again(work, again.columns, again.chunks())
+
     shape = Shape(
         frozenset(checked.columns),
         # Who only creates leaves matched customers alone, too.
@@ -97,6 +122,7 @@ def stage(work: Workspace, batch: Batch, rows: Rows) -> Staged:
         given,
         tuple(sorted({*account_uniques, *given})),
         batch.card_digits is not None,
+        rows.foreseen,
     )
     return Staged(
         shape,
@@ -106,6 +132,7 @@ def stage(work: Workspace, batch: Batch, rows: Rows) -> Staged:
         checked.without_card,
         checked.codes,
         checked.cards,
+        complete if checked.thin else None,
         rows.problems,
         rows.warnings,
         checked.cursor,
@@ -124,6 +151,8 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
     trusting = trusting or bool(staged.codes and staged.cards)
     found = reconcile.match(work, shape, account, good, trusting=trusting)
     if found.careful:
+        if staged.complete is not None:
+            staged.complete()
         settled = resolve.settle(
             reconcile.claims(work), reconcile.owners(work, shape, account), batch.mode, shape.makes_cards
         )
@@ -139,7 +168,9 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
         creating.drop_matched(work)
     plain = not found.careful and batch.mode is not Mode.CREATE
     matched = found.hits if plain else reconcile.matched_rows(work)
-    made = reconcile.make(work, settled.made) if not plain or matched < good else 0
+    drawn = staged.without_code > 0 or batch.card_digits is not None
+    counted = plain and (matched == good or (shape.foreseen and not drawn))
+    made = good - matched if counted else reconcile.make(work, settled.made)
     if batch.mode in (Mode.IGNORE, Mode.CREATE):
         reconcile.forget_targets(work)
         unchanged = 0

@@ -78,7 +78,7 @@ def preview(core: Core, batch: Batch) -> Outcome:
     started = time.perf_counter()
     with opened(core) as work:
         _stored_before(batch, _ask_before(work, batch, None))
-        staged = stage(work, batch, read_rows(batch, core.digests))
+        staged = stage(work, batch, read_rows(batch, core.digests, foreseen=True))
         plan = make_plan(work, batch, staged)
         _refuse(batch, staged, plan)
         made = Spool(made_rows(work, batch, staged, None))

@@ -31,12 +31,15 @@ __all__ = ["Checked", "check", "layout"]
 
 _DOCUMENTS = (Into.CUSTOM, Into.ATTRIBUTE)
 _NULL, _BLANK = ("null",), (None, "")
+# The columns of some rows, and of each document its members.
+_Stored = tuple[dict[str, Sequence[object]], dict[str, dict[str, Sequence[object]]]]
 # Kinds whose values are stored in several columns.
 _SEVERAL: Mapping[Kind, tuple[str, ...]] = {
     Kind.AMOUNT: ("amount", "item_id"),
     Kind.FULL_NAME: ("first_name", "last_name"),
     Kind.NAME_KEY: ("code", "first_name", "last_name"),
 }
+_KEYS = ("row", "code", "card_number", "amount", "item_id")
 _ORDER = (
     *dict.fromkeys(["code", "card_number", *(field.target for field in STANDARD if field.into is Into.COLUMN)]),
     "username_key",
@@ -65,7 +68,8 @@ def check(
 class Checked:
     """The good rows of a batch, in row order, as tuples of `columns`; the counts are there when `chunks` is exhausted.
 
-    None is "not given", "" is "given blank". `columns` are "row" and those staged columns that the batch has.
+    None is "not given", "" is "given blank". `columns` are "row" and those staged columns that the batch has. Chunks of
+    rows that all add points may be `thin`: those have the columns `keys` alone.
     `rows` that are not blank, `failed` of them bad; of the good ones `without_code` and `without_card`; `partial`:
     some good row is too short to give every column but keys and auto_add. `codes` and `cards` tell whether any of them
     is there twice. `cursor` is where reading goes on, and `ended` says that there is nothing more to read.
@@ -103,6 +107,8 @@ class Checked:
         self._complete = 1 + max((i for i, f in self._used if f.kind not in (Kind.KEY, Kind.AMOUNT)), default=-1)
         staged = {name for field in every for name in staged_columns(field)}
         self.columns = ("row", *(name for name in _ORDER if name in staged))
+        self.thin = False
+        self.keys = tuple(name for name in self.columns if name in _KEYS)
         self.rows = self.failed = self.without_code = self.without_card = 0
         self.partial = False
         self.codes, self.cards = Distinct(), Distinct()
@@ -140,7 +146,7 @@ class Checked:
         findings = Findings(self._fields, self._checks, self._required, self._batch.reference, masked=masked)
         unfit = any(map(block.text.__contains__, UNFIT_CHARACTERS))
         long = block.longer(self._shortest_limit)
-        good: list[tuple[object, ...]] = []
+        stored: list[_Stored] = []
         for group in groups(block, self._batch.delimited.delimiter, len(self._fields)):
             if guarded and "'" in block.text:
                 group = Group(group.numbers, [list(map(unguard, column)) for column in group.columns])
@@ -150,10 +156,12 @@ class Checked:
             bad = {i for i in doubtful if findings.judge(group.numbers[i], group.cells(i))}
             clean = group.without(bad)
             if clean.numbers:
-                good.extend(self._stored(clean))
+                stored.append(self._stored(clean))
                 self.partial = self.partial or len(clean.columns) < self._complete
         for number, cells in block.flawed:
             findings.judge(number, cells)
+        thin = self.thin and all(None not in columns.get("amount", (None,)) for columns, _ in stored)
+        good = [row for found in stored for row in _rows(*found, self.keys if thin else self.columns)]
         # Groups are by width; rows and what is wrong with them are wanted in row order (sorting sorted ones is cheap).
         good.sort(key=itemgetter(0))
         for spool, found in ((self._problems, findings.problems), (self._warnings, findings.warnings)):
@@ -174,9 +182,9 @@ class Checked:
             doubtful.update(index for index, extra in enumerate(extras) if extra)
         return doubtful
 
-    def _stored(self, group: Group) -> Iterator[tuple[object, ...]]:
+    def _stored(self, group: Group) -> _Stored:
         rows = len(group.numbers)
-        stored: dict[str, Sequence[object]] = {}
+        stored: dict[str, Sequence[object]] = {"row": group.numbers}
         documents: dict[str, dict[str, Sequence[object]]] = defaultdict(dict)
         of_rows = ((field, self._checks[field.name].stored(given)) for field, given in _given(self._ranked, group))
         for field, values in chain(of_rows, ((field, [value] * rows) for field, value in self._constants)):
@@ -187,10 +195,17 @@ class Checked:
         self.without_card += stored["card_number"].count(None) if "card_number" in stored else rows
         self.codes.add(stored.get("code", ()))
         self.cards.add(stored.get("card_number", ()))
-        staged: dict[str, Iterable[object]] = {"row": group.numbers, **stored}
-        staged |= {name: _documents(members) for name, members in documents.items()}
-        not_given = [None] * rows
-        return zip(*(staged.get(name, not_given) for name in self.columns), strict=True)
+        return stored, documents
+
+
+def _rows(
+    stored: Mapping[str, Sequence[object]],
+    documents: Mapping[str, Mapping[str, Sequence[object]]],
+    names: Sequence[str],
+) -> Iterator[tuple[object, ...]]:
+    not_given = [None] * len(stored["row"])
+    columns = (_documents(documents[n]) if n in documents else stored.get(n, not_given) for n in names)
+    return zip(*columns, strict=True)
 
 
 def _constant(column: Column, text: str) -> object:

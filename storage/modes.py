@@ -22,7 +22,8 @@ class Shape:
 
     `columns` are the staged ones. `partial`: some row leaves out a column of the batch. `uniques` are the numbers of
     the unique custom fields that the batch gives, `account_uniques` all of the account's. `makes_cards`: who has no
-    card number gets one made.
+    card number gets one made. `foreseen`: nothing will be written; of customers who get points it does not count what
+    else changes.
     """
 
     columns: frozenset[str]
@@ -31,6 +32,7 @@ class Shape:
     uniques: tuple[int, ...] = ()
     account_uniques: tuple[int, ...] = ()
     makes_cards: bool = False
+    foreseen: bool = False
 
     @property
     def replaces(self) -> bool:

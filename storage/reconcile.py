@@ -290,6 +290,8 @@ def _compare(shape: Shape, sqlite: bool, again: bool) -> str:
         if shape.makes_cards:
             staged = "s.card_number IS NULL AND " if "card_number" in shape.columns else ""
             conditions.append(f"({staged}c.card_number IS NULL)")
+    if shape.foreseen:
+        conditions = ["s.amount IS NOT NULL", *conditions]
     changed = f"CASE WHEN {' OR '.join(conditions)} THEN 1 ELSE 0 END" if conditions else "0"
     rest = "WHERE NOT EXISTS (SELECT 1 FROM target t WHERE t.id = hit.id)" if again else ""
     # The first row of a customer acts here; where there are several, all of them turn out to be careful.

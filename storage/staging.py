@@ -21,7 +21,10 @@ fate     what became of customers so far, where an undo takes its changes back o
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from storage.models import DOCUMENTS, IMAGE, PROFILE
@@ -73,10 +76,27 @@ def prepare(work: Workspace, info: MutableMapping[Any, Any]) -> None:
     work.begin(TABLES, info)
 
 
-def fill(work: Workspace, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[object]]]) -> None:
-    """Stage the good rows. `columns` are some of COLUMNS, "row" first."""
-    work.fill("stage", columns, chunks)
+def fill(
+    work: Workspace, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[object]]], keys: Sequence[str] = ()
+) -> None:
+    """Stage the good rows. `columns` are some of COLUMNS, "row" first; narrower chunks have `keys`, which are some of them."""
+    for width, alike in groupby(chunks, lambda chunk: len(chunk[0])):
+        work.fill("stage", columns if width == len(columns) else keys, alike)
     work.analyze("stage")
+
+
+def fill_again(work: Workspace, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[Any]]]) -> None:
+    """Stage the careful rows once more, with all of their columns. `chunks` are in row order, "row" first."""
+    rows = array("q", (row for (row,) in work.rows('SELECT "row" FROM careful ORDER BY "row"')))
+    work.execute('DELETE FROM stage WHERE "row" IN (SELECT "row" FROM careful)')
+    fill(work, columns, _picked(chunks, rows))
+
+
+def _picked(chunks: Iterable[Sequence[Sequence[Any]]], rows: Sequence[int]) -> Iterator[Sequence[Sequence[Any]]]:
+    for chunk in chunks:
+        wanted = set(rows[bisect_left(rows, chunk[0][0]) : bisect_right(rows, chunk[-1][0])])
+        if wanted:
+            yield [row for row in chunk if row[0] in wanted]
 
 
 def _definitions(sqlite: bool) -> list[str]:

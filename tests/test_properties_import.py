@@ -84,6 +84,44 @@ def test_a_preview_predicts_the_run_and_changes_nothing(actual: Actual, earlier:
         compare(truth, done, result, known)
 
 
+WITH_POINTS = ("code", "card_number", "first_name", "auto_add")
+LONG = "x" * 250
+
+
+@pytest.mark.parametrize("mode", ["yes", "update", "ignore"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("k1", "c1", "Anna", "25"), ("k9", "c9", "Zoe", "25")],
+        [
+            *(("k1", "c1", "Anna", "25"), ("k1", "c2", "", "25"), ("k1", "c2", "", "1")),
+            *(
+                ("k8", "c8", "Joe", "25"),
+                ("k8", "c8", "Joe", "25"),
+                ("k9", "c8", "Zoe", "25"),
+                ("k2", "c2", "Bob", "25"),
+            ),
+        ],
+        [
+            *((f"n{number}", f"m{number}", LONG, "25") for number in range(300)),
+            *(("k1", "c1", "Ann", "0"), ("k2", "c2", "Bill", ""), ("k2", "c2", "Bob", "5"), ("n7", "m7", "Joe", "1")),
+        ],
+    ],
+    ids=["alone", "meeting", "some without points, blocks later"],
+)
+def test_a_preview_of_points_predicts_the_run(actual: Actual, mode: str, rows: list[tuple[str, ...]]) -> None:
+    actual.reset()
+    truth = Model()
+    for known in (
+        batch(("k1", "c1", "Ann", "25"), ("k2", "c2", "Bob", "25"), columns=WITH_POINTS, mode="update"),
+        batch(*rows, columns=WITH_POINTS, mode=mode),
+    ):
+        predicted = actual.preview(known)
+        result, done = actual.apply(known), truth.apply(known)
+        assert predicted == foretold(known, result, done)
+        compare(truth, done, result, known)
+
+
 @profile(25, 500)
 @given(batch=imports())
 def test_the_same_batch_again_makes_nobody_new(actual: Actual, batch: Import) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from importing import distinct
 from importing.fields import Field
-from importing.validate import layout
-from tests.checking import COMMA, batch, done
+from importing.spool import Spool
+from importing.validate import check, layout
+from tests.checking import COMMA, Marked, batch, done
 
 
 def test_only_the_columns_that_the_batch_has_are_staged_in_one_order() -> None:
@@ -224,3 +225,16 @@ def test_of_too_many_keys_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_value_of_several_lines_is_judged_as_one() -> None:
     found = done("code email", '1,"a@example.com\nb@example.com"\n2,c@example.com', replace(COMMA, multiline=True))
     assert [(problem.row, problem.code) for problem in found.warnings] == [(1, "odd_email")]
+
+
+def test_rows_that_all_add_points_are_thin_where_that_is_asked_for() -> None:
+    def chunk(text: str) -> list[tuple[object, ...]]:
+        checked = check(batch("code first_name text auto_add", f"{text}\n"), Marked(), Spool(), Spool())
+        checked.thin = True
+        assert checked.keys == ("row", "code", "amount", "item_id")
+        [found] = checked.chunks()
+        return found
+
+    assert chunk("a|Ann|x|25\nb|Bob|y|1") == [(1, "a", 2500, None), (2, "b", 100, None)]
+    assert chunk("a|Ann|x|25\nb|Bob|y|0")[0] == (1, "a", "Ann", '{"custom_field_1":"x"}', 2500, None)
+    assert chunk("a|Ann|x|25\nb|Bob|y")[1] == (2, "b", "Bob", '{"custom_field_1":"y"}', None, None)
