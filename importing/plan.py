@@ -123,6 +123,7 @@ def stage(work: Workspace, batch: Batch, rows: Rows) -> Staged:
         tuple(sorted({*account_uniques, *given})),
         batch.card_digits is not None,
         rows.foreseen,
+        checked.clears,
     )
     return Staged(
         shape,

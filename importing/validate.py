@@ -71,8 +71,9 @@ class Checked:
     None is "not given", "" is "given blank". `columns` are "row" and those staged columns that the batch has. Chunks of
     rows that all add points may be `thin`: those have the columns `keys` alone.
     `rows` that are not blank, `failed` of them bad; of the good ones `without_code` and `without_card`; `partial`:
-    some good row is too short to give every column but keys and auto_add. `codes` and `cards` tell whether any of them
-    is there twice. `cursor` is where reading goes on, and `ended` says that there is nothing more to read.
+    some good row is too short to give every column but keys and auto_add; `clears`: some gives a custom field or an
+    attribute blank. `codes` and `cards` tell whether any of them is there twice. `cursor` is where reading goes on, and
+    `ended` says that there is nothing more to read.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Checked:
         self.thin = False
         self.keys = tuple(name for name in self.columns if name in _KEYS)
         self.rows = self.failed = self.without_code = self.without_card = 0
-        self.partial = False
+        self.partial = self.clears = False
         self.codes, self.cards = Distinct(), Distinct()
 
     def chunks(self) -> Iterator[list[tuple[object, ...]]]:
@@ -193,6 +194,9 @@ class Checked:
                 into[name] = _first_given(into[name], column, blank) if name in into else column
         self.without_code += stored["code"].count(None) if "code" in stored else rows
         self.without_card += stored["card_number"].count(None) if "card_number" in stored else rows
+        self.clears = self.clears or any(
+            "null" in values for members in documents.values() for values in members.values()
+        )
         self.codes.add(stored.get("code", ()))
         self.cards.add(stored.get("card_number", ()))
         return stored, documents

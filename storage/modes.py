@@ -20,7 +20,8 @@ SECRETS = (("password_digest", "password_version"), ("pin_digest", "pin_version"
 class Shape:
     """What the statements of a batch depend on.
 
-    `columns` are the staged ones. `partial`: some row leaves out a column of the batch. `uniques` are the numbers of
+    `columns` are the staged ones. `partial`: some row leaves out a column of the batch. `clears`: some row gives a blank
+    for a member of a document, which takes it away (null in the staged one). `uniques` are the numbers of
     the unique custom fields that the batch gives, `account_uniques` all of the account's. `makes_cards`: who has no
     card number gets one made. `foreseen`: nothing will be written; of customers who get points it does not count what
     else changes.
@@ -33,6 +34,7 @@ class Shape:
     account_uniques: tuple[int, ...] = ()
     makes_cards: bool = False
     foreseen: bool = False
+    clears: bool = True
 
     @property
     def replaces(self) -> bool:
@@ -69,11 +71,11 @@ def changes(shape: Shape, sqlite: bool) -> Iterator[str]:
         elif shape.replaces:
             yield f"c.{digest} <> ''"
     if "custom_fields" in shape.columns:
-        yield _document_changes("custom_fields", shape.replaces, sqlite)
+        yield _document_changes("custom_fields", shape.replaces, shape.clears, sqlite)
     elif shape.replaces:
         yield "c.custom_fields <> '{}'"
     if "attributes" in shape.columns:
-        yield _document_changes("attributes", False, sqlite)
+        yield _document_changes("attributes", False, shape.clears, sqlite)
 
 
 def written(shape: Shape, sqlite: bool) -> dict[str, str]:
@@ -95,11 +97,12 @@ def written(shape: Shape, sqlite: bool) -> dict[str, str]:
         elif shape.replaces:
             values[digest], values[version] = "''", "0"
     if "custom_fields" in shape.columns:
-        values["custom_fields"] = _merged("'{}'" if shape.replaces else "c.custom_fields", "custom_fields", sqlite)
+        base = EMPTY if shape.replaces else "c.custom_fields"
+        values["custom_fields"] = _merged(base, "custom_fields", shape.clears, sqlite)
     elif shape.replaces:
         values["custom_fields"] = "'{}'"
     if "attributes" in shape.columns:
-        values["attributes"] = _merged("c.attributes", "attributes", sqlite)
+        values["attributes"] = _merged("c.attributes", "attributes", shape.clears, sqlite)
     return values
 
 
@@ -118,36 +121,38 @@ def given(shape: Shape, sqlite: bool) -> dict[str, str]:
             values[version] = f"CASE WHEN coalesce(s.{digest}, '') = '' THEN 0 ELSE :change END"
     for document in ("custom_fields", "attributes"):
         if document in shape.columns:
-            values[document] = _merged("'{}'", document, sqlite)
+            values[document] = _merged(EMPTY, document, shape.clears, sqlite)
     return values
 
 
-def _merged(before: str, document: str, sqlite: bool) -> str:
+def _merged(before: str, document: str, clears: bool, sqlite: bool) -> str:
     # A null in the staged document clears the field.
     if not sqlite:
         base = f"{before}::jsonb" if before.startswith("'") else before
         return f"jsonb_strip_nulls({base} || coalesce(s.{document}, '{{}}'::jsonb))"
+    if before == EMPTY and not clears:
+        return f"coalesce(s.{document}, '{{}}')"
     if before == EMPTY:
         # Most documents have no null: only those are taken apart.
         cleared = f"json_patch('{{}}', s.{document})"
         return f"CASE WHEN instr(s.{document}, ':null') THEN {cleared} ELSE coalesce(s.{document}, '{{}}') END"
     return (
-        f"CASE WHEN s.{document} = {before} THEN {before} WHEN {_first_one(before, document)} THEN s.{document} "
-        f"ELSE json_patch({before}, coalesce(s.{document}, '{{}}')) END"
+        f"CASE WHEN s.{document} = {before} THEN {before} WHEN {_first_one(before, document, clears)} "
+        f"THEN coalesce(s.{document}, '{{}}') ELSE json_patch({before}, coalesce(s.{document}, '{{}}')) END"
     )
 
 
-def _first_one(stored: str, document: str) -> str:
+def _first_one(stored: str, document: str, clears: bool) -> str:
     """Whether nothing is stored and nothing is cleared: then the staged document is what comes out (SQLite)."""
-    return f"{stored} = {EMPTY} AND NOT instr(s.{document}, ':null')"
+    return f"{stored} = {EMPTY}" + (f" AND NOT instr(s.{document}, ':null')" if clears else "")
 
 
-def _document_changes(document: str, replaces: bool, sqlite: bool) -> str:
+def _document_changes(document: str, replaces: bool, clears: bool, sqlite: bool) -> str:
     stored = f"c.{document}"
     if not sqlite:
-        return f"{_merged(EMPTY if replaces else stored, document, sqlite)} <> {stored}"
+        return f"{_merged(EMPTY if replaces else stored, document, clears, sqlite)} <> {stored}"
     staged = f"coalesce(s.{document}, '{{}}')"
-    differs = f"({_first_one(stored, document)} OR json_patch({stored}, {staged}) <> {stored})"
+    differs = f"({_first_one(stored, document, clears)} OR json_patch({stored}, {staged}) <> {stored})"
     if replaces:
         # The order of the keys may differ: every given one is stored already, and none besides.
         keys = "(SELECT count(*) FROM json_each({}))"

@@ -238,3 +238,9 @@ def test_rows_that_all_add_points_are_thin_where_that_is_asked_for() -> None:
     assert chunk("a|Ann|x|25\nb|Bob|y|1") == [(1, "a", 2500, None), (2, "b", 100, None)]
     assert chunk("a|Ann|x|25\nb|Bob|y|0")[0] == (1, "a", "Ann", '{"custom_field_1":"x"}', 2500, None)
     assert chunk("a|Ann|x|25\nb|Bob|y")[1] == (2, "b", "Bob", '{"custom_field_1":"y"}', None, None)
+
+
+def test_a_batch_tells_whether_it_clears_a_member_of_a_document() -> None:
+    assert not done("code text", "a|null\nb|x\nc").checked.clears
+    assert done("code text", "a|x\nb|").checked.clears
+    assert done("code free", "a|").checked.clears and not done("code free", "a|null").checked.clears
