@@ -34,52 +34,57 @@ def whole_lines(source: Source, start: int, longest: int, blank: str, piece: int
     `blank`: the characters of which blank lines are made. Raises UnicodeDecodeError.
     """
     size_of = sizes(source)
-    end = start or size_of_bom(source)
+    end = 0
     carried: list[str] = []
     size = 0
     beginning: str | None = None
     only_blanks = True
-    for text in decoded(source, start, piece):
+    for text, end in _placed(source, start, piece):
         if beginning is not None:
             line_end = LINE_END.search(text)
             only_blanks = only_blanks and not text[: line_end.start() if line_end else None].strip(blank)
-            skipped, text = (text, "") if line_end is None else (text[: line_end.end()], text[line_end.end() :])
-            end += size_of(skipped)
             if line_end is None:
                 continue
-            yield Lines("" if only_blanks else beginning, end, True)
+            text = text[line_end.end() :]
+            yield Lines("" if only_blanks else beginning, end - size_of(text), True)
             beginning = None
-        if behind := max(text.rfind("\n"), text.rfind("\r")) + 1:
-            lines = "".join(carried) + text[:behind]
-            end += size_of(lines)
-            yield Lines(lines, end)
+        behind = max(text.rfind("\n"), text.rfind("\r")) + 1
+        rest = text[behind:]
+        if behind:
+            # The rest is short: how many bytes it was is told sooner than of the lines.
+            yield Lines("".join(carried) + text[:behind], end - size_of(rest))
             carried, size = [], 0
-        carried.append(text[behind:])
-        size += len(text) - behind
+        carried.append(rest)
+        size += len(rest)
         if size > longest:
             line = "".join(carried)
             beginning, only_blanks = line[:longest], not line.strip(blank)
-            end += size_of(line)
             carried, size = [], 0
     if beginning is not None:
         yield Lines("" if only_blanks else beginning, end, True)
     elif size:
-        lines = "".join(carried)
-        yield Lines(lines, end + size_of(lines))
+        yield Lines("".join(carried), end)
 
 
 def decoded(source: Source, start: int = 0, piece: int = PIECE) -> Iterator[str]:
     """The text in pieces, without a BOM; a CR LF is never cut in two. Raises UnicodeDecodeError."""
+    return (text for text, _ in _placed(source, start, piece))
+
+
+def _placed(source: Source, start: int, piece: int) -> Iterator[tuple[str, int]]:
+    """The pieces of text, each with the byte behind it."""
     decoder = codecs.getincrementaldecoder(source.charset)()
-    source.file.seek(start or size_of_bom(source))
+    end = start or size_of_bom(source)
+    source.file.seek(end)
     held = ""
     while raw := source.file.read(piece):
+        end += len(raw)
         text = held + decoder.decode(raw)
         held = "\r" if text.endswith("\r") else ""
         if text := text.removesuffix(held):
-            yield text
+            yield text, end - len(held) - len(decoder.getstate()[0])
     if text := held + decoder.decode(b"", final=True):
-        yield text
+        yield text, end
 
 
 def size_of_bom(source: Source) -> int:
