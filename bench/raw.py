@@ -4,8 +4,8 @@
 
 POST with rows as the yardstick writes them: match by code, keep a before-image, update or insert, enrol, add 25 points,
 in one durable transaction, with prepared statements on a connection of the thread's own. SQLite: `synchronous=FULL` and
-the same fair write lock as Tillgate; PostgreSQL: the account's row is the lock. GET: a constant JSONP answer.
-It checks nothing: neither credentials nor rows.
+the same fair write lock as Tillgate; PostgreSQL: the account's row is the lock. GET: a constant JSONP answer, at /flask
+by way of Flask. It checks nothing: neither credentials nor rows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 import psycopg
+from flask import Flask, Response
 
 import serving
 from bench.form import COLUMNS as FORM_COLUMNS
@@ -28,6 +29,7 @@ COLUMNS = FORM_COLUMNS[:-1]
 KEYS = 2
 POINTS = 25
 NAMES = ", ".join(COLUMNS)
+BY_FLASK = "/flask"
 CONSTANT = b'/**/f({"status":"success","batch":{"status":"imported"}})'
 WAIT = 30.0
 
@@ -94,11 +96,15 @@ class Raw:
         self._url = url
         self._sqlite = url.startswith("sqlite")
         self._own = threading.local()
+        self._flask = Flask("constant", static_folder=None)
+        self._flask.add_url_rule(BY_FLASK, view_func=lambda: Response(CONSTANT, content_type="application/json"))
         turn = WriteTurn(Path(url.removeprefix("sqlite:///"))) if self._sqlite else None
         self._turn: Callable[[], AbstractContextManager[None]] = (lambda: turn.held(WAIT)) if turn else nullcontext
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI."""
+        if environ["PATH_INFO"] == BY_FLASK:
+            return self._flask(environ, start_response)
         if environ["REQUEST_METHOD"] == "POST":
             text = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode()
             batch = self.write([line.split("|") for line in text.split("\n") if line])

@@ -31,8 +31,10 @@ def unquote(piece: bytes) -> bytes:
     breaks = (b"\n" in piece or b"\r" in piece) and (b"%\n" in piece or b"%\r" in piece)
     if not breaks:
         decoded = a2b_qp(piece.translate(_QUOTED_PRINTABLE))
-        # Each proper escape saves two bytes and each malformed one fewer, so the length tells whether all were proper.
-        if len(decoded) == len(piece) - 2 * piece.count(b"%"):
+        # A malformed escape leaves its sign behind, but for one at the end. Where signs are data too, the length tells:
+        # each proper escape saves two bytes and each malformed one fewer.
+        proper = b"=" not in decoded and not piece.endswith(b"%")
+        if proper or len(decoded) == len(piece) - 2 * piece.count(b"%"):
             return decoded
     return a2b_qp(_MALFORMED.sub(b"%25", piece).translate(_QUOTED_PRINTABLE))
 
