@@ -19,15 +19,20 @@ def layout(batch: Batch) -> tuple[Field | None, ...]:
     missing numbers are unused columns; else the headers stand side by side. Source: docs/protocol.md, Headers.
     """
     headers = batch.headers
-    last = headers[-1].position if headers else 0
-    if last == len(headers) or not wider(batch.source, batch.delimited, len(headers)):
+    if not _has_gaps(headers) or not wider(batch.source, batch.delimited, len(headers)):
         return tuple(header.field for header in headers)
     by_position = {header.position: header.field for header in headers}
-    return tuple(by_position.get(position) for position in range(1, last + 1))
+    return tuple(by_position.get(position) for position in range(1, headers[-1].position + 1))
+
+
+def _has_gaps(headers: Sequence[Header]) -> bool:
+    return bool(headers) and headers[-1].position != len(headers)
 
 
 def laid_out(batch: Batch) -> Batch:
     """The same batch with headers side by side, so that its portions need not look for its widest row again."""
+    if not _has_gaps(batch.headers):
+        return batch
     return replace(batch, headers=tuple(Header(number, field) for number, field in enumerate(layout(batch), 1)))
 
 

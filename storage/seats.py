@@ -12,12 +12,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from storage.turn import Lines, WriteTurn, begin_writing
+from storage.turn import Lines, WriteTurn, begin_writing, latch
 
 # A group ends with so many members or after so many seconds, for other processes wait for its turn.
 MOST = 16
@@ -26,30 +26,33 @@ _SEAT = "seat"
 
 
 class _Group:
-    """The members of one write transaction. `turn` is let go of at its end."""
+    """The members of one write transaction."""
 
-    def __init__(self, turn: ExitStack) -> None:
-        self.members = 0
-        self._turn = turn
+    def __init__(self) -> None:
         self._began = time.monotonic()
-        self._over = threading.Event()
+        self._members: list[threading.Lock] = []
         self._error: BaseException | None = None
 
     @property
     def is_full(self) -> bool:
-        return self.members >= MOST or time.monotonic() - self._began >= LONGEST
+        return len(self._members) >= MOST or time.monotonic() - self._began >= LONGEST
 
-    def end(self, error: BaseException | None = None) -> None:
-        self._error = error
-        self._turn.close()
-        self._over.set()
+    def joined(self) -> threading.Lock:
+        """What one more member waits for."""
+        self._members.append(member := latch())
+        return member
 
-    def wait(self) -> None:
+    def wait(self, member: threading.Lock) -> None:
         """Wait for the commit; raises what it raised."""
-        self._over.wait()
+        member.acquire()
         if self._error is not None:
             # One for each thread, which adds its own traceback.
             raise copy.copy(self._error) from self._error
+
+    def end(self, error: BaseException | None = None) -> None:
+        self._error = error
+        for member in self._members:
+            member.release()
 
 
 class Seats:
@@ -90,20 +93,21 @@ class Seats:
     def begin(self, driver: sqlite3.Connection, wait: float) -> _Group:
         """Begin a transaction with a group of its own. Raises Busy."""
         deadline = time.monotonic() + wait
-        with ExitStack() as stack:
-            stack.enter_context(self._turn.held(wait))
+        self._turn.take(wait)
+        try:
             begin_writing(driver, deadline - time.monotonic())
-            self._group = _Group(stack.pop_all())
+        except BaseException:
+            self._turn.give_back()
+            raise
+        self._group = _Group()
         return self._group
 
     def fail(self, driver: sqlite3.Connection, error: BaseException) -> None:
         """Take everything back that the group has written."""
-        group, self._group = self._group, None
-        assert group is not None
         try:
             driver.rollback()
         finally:
-            group.end(error)
+            self._end(error)
 
     def leave(self) -> None:
         """Let the next one have the seat; where nobody waits for it, or the group is full, commit first."""
@@ -112,11 +116,11 @@ class Seats:
             return
         try:
             if group is not None:
-                self._commit(group)
+                self._commit()
         finally:
             self._line.leave(_SEAT)
 
-    def _commit(self, group: _Group) -> None:
+    def _commit(self) -> None:
         assert self._connection is not None
         driver: Any = self._connection.driver_connection
         try:
@@ -128,8 +132,15 @@ class Seats:
             self.fail(driver, error)
             raise
         else:
-            self._group = None
-            group.end()
+            self._end()
+
+    def _end(self, error: BaseException | None = None) -> None:
+        group, self._group = self._group, None
+        assert group is not None
+        try:
+            self._turn.give_back()
+        finally:
+            group.end(error)
 
 
 class Seat:
@@ -164,10 +175,10 @@ class Seat:
             raise
         # Statements that are read to no end would keep the transaction open.
         cursor.close()
-        group.members += 1
+        member = group.joined()
         self.is_left = True
         self._seats.leave()
-        group.wait()
+        group.wait(member)
 
     def end(self) -> None:
         """Forget what was staged, unless somebody else has the seat by now."""

@@ -45,14 +45,14 @@ class Commits:
         self.count = self.expected = self.seated = 0
         self.before: Callable[[], None] = lambda: None
         self._commit, self._enter, self._leave = Seats._commit, Lines.enter, Seats.leave
-        monkeypatch.setattr(Seats, "_commit", lambda these, group: self.counted(these, group))
+        monkeypatch.setattr(Seats, "_commit", lambda these: self.counted(these))
         monkeypatch.setattr(Seats, "leave", lambda these: self.leave(these))
         monkeypatch.setattr(Lines, "enter", lambda lines, key, wait: self.enter(lines, key, wait))
 
-    def counted(self, these: Seats, group: Any) -> None:
+    def counted(self, these: Seats) -> None:
         self.count += 1
         self.before()
-        self._commit(these, group)
+        self._commit(these)
 
     def enter(self, lines: Lines, key: Any, wait: float) -> None:
         self._enter(lines, key, wait)
