@@ -243,12 +243,20 @@ _LATER = (
 )
 
 
+# It was gone before the change and after it: others have brought it back since.
+_STAYED_AWAY = (
+    "EXISTS (SELECT 1 FROM snapshot a WHERE a.account_id = :account AND a.customer_id = b.customer_id "
+    f"AND a.change = {_LATER} AND a.removed IS NOT NULL)"
+)
+
+
 def _gather_touched(uniques: Sequence[int], quiet: bool) -> str:
     documents = sorted({unique_values.place(number)[0] for number in uniques})
+    stayed = "1 = 0" if quiet else _STAYED_AWAY
     keyed = " OR ".join([_KEY_DIFFERS, *(f"b.{name} <> c.{name}" for name in documents)])
     return (
         "INSERT INTO back(id, change, kind, later, moved, keyed, blocked) SELECT b.customer_id, b.change, "
-        "CASE WHEN c.removed IS NULL THEN CASE WHEN b.removed IS NULL THEN 'field' ELSE 'remove' END "
+        f"CASE WHEN c.removed IS NULL THEN CASE WHEN b.removed IS NULL OR {stayed} THEN 'field' ELSE 'remove' END "
         "WHEN c.removed = b.change THEN 'revive' WHEN b.removed IS NOT NULL THEN 'still' ELSE 'gone' END, "
         f"{'NULL' if quiet else _LATER}, "
         f"CASE WHEN c.removed IS NULL THEN CASE WHEN b.removed IS NOT NULL OR {_PLAIN_DIFFERS} THEN 1 ELSE 0 END "

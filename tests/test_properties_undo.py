@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from importing.batch import Undone
@@ -51,6 +51,20 @@ BOTH = Import(
         )
     ),
     campaigns=("club",),
+)
+# Undone and brought back while its customer was gone, and undone once more when others had brought the customer back.
+TWICE = Job(
+    (
+        Import(
+            ("code", "first_name"),
+            ({"code": "k1", "first_name": "ann"},),
+            mode="yes",
+            on_error="skip",
+            campaigns=("club",),
+        ),
+    )
+    * 2,
+    (None,),
 )
 
 
@@ -197,6 +211,7 @@ def test_undo_redo_and_undo_again_is_undo(actual: Actual, batches: list[Import],
     ),
     picks=st.lists(st.integers(0, 5), min_size=1, max_size=5),
 )
+@example(steps=[TWICE], picks=[0, 1, 1, 1, 1])
 def test_a_batch_in_portions_is_undone_as_its_portions_one_after_another(
     actual: Actual, steps: list[Job | Import], picks: list[int]
 ) -> None:
