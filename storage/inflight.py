@@ -1,6 +1,6 @@
 """Who is at work on which request, on one machine: byte-range locks on one file, dropped by the kernel at a process's end.
 
-PostgreSQL has advisory locks for this (storage/workspace.py); SQLite has nothing, and a row would cost a write.
+PostgreSQL has advisory locks for this (storage/workspaces.py); SQLite has nothing, and a row would cost a write.
 """
 
 from __future__ import annotations

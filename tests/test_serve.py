@@ -20,18 +20,11 @@ from app import open_core
 from settings import Settings
 from tests.conftest import Blank
 from tests.demo import open_accounts
+from tests.legacy.posting import ASKED
 from tests.serving import PROGRAM, Server, read_all, read_reply, serving
 
 FIELDS = {
-    "API": "1.5",
-    "user_id": "john1970",
-    "user_api_key": "1959caadac9b13dcb3",
-    "account_id": "greatwidgets",
-    "type": "customers_batch",
-    "delimiter": "pipe",
-    "campaigns_to_include": "898989889",
-    "profiles_header_1": "code",
-    "profiles_header_2": "first_name",
+    **ASKED,
     "output": "JSON",
     "condensed": "yes",
     "overwrite_duplicates": "update",

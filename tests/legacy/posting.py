@@ -15,7 +15,7 @@ from tests.legacy.sending import urlencoded
 from tests.legacy.world import World
 
 URLENCODED = "application/x-www-form-urlencoded"
-BATCH = {
+ASKED = {
     "API": "1.5",
     "user_id": "john1970",
     "user_api_key": "1959caadac9b13dcb3",
@@ -25,8 +25,8 @@ BATCH = {
     "campaigns_to_include": "898989889",
     "profiles_header_1": "code",
     "profiles_header_2": "first_name",
-    "profiles_data": "A1|Ann",
 }
+BATCH = {**ASKED, "profiles_data": "A1|Ann"}
 WRONG_KEY = {**BATCH, "user_api_key": "wrong"}
 
 

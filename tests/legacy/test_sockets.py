@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.legacy.conftest import Serve
+from tests.legacy.posting import ASKED, URLENCODED
 from tests.legacy.sending import BOUNDARY, multipart, urlencoded
 from tests.legacy.world import World
 from tests.serving import Server, read_reply
@@ -20,17 +21,8 @@ from tests.serving import Server, read_reply
 MB = 1024 * 1024
 MEMORY_ABOVE_IDLE = 96 * MB
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY.decode()}"
-URLENCODED = "application/x-www-form-urlencoded"
 FIELDS: dict[str, str] = {
-    "API": "1.5",
-    "user_id": "john1970",
-    "user_api_key": "1959caadac9b13dcb3",
-    "account_id": "greatwidgets",
-    "type": "customers_batch",
-    "delimiter": "pipe",
-    "campaigns_to_include": "898989889",
-    "profiles_header_1": "code",
-    "profiles_header_2": "first_name",
+    **ASKED,
     "output": "JSON",
     "profiles_data": "A1|Ann\r\nA2|Ben\r\n",
 }
