@@ -7,7 +7,8 @@ to `problem` and `warning`, one by one, and what has a problem never comes to `s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from importing.amounts import Addition, addition
@@ -177,33 +178,46 @@ def each(function: Callable[[str], str], values: Sequence[str]) -> list[str]:
     return list(map({value: function(value) for value in different}.__getitem__, values))
 
 
-def columns(
-    fields: Iterable[Field], campaign: Campaign | None, secrets: Secrets, *, masked: bool = False
-) -> dict[str, Column]:
-    """The columns of a batch by field name. `campaign`: the one that `auto_add` adds to; `masked`: see `Secret`."""
-    judges: dict[str, Judge] = {}
-    found: dict[str, Column] = {}
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """The columns that batches can share, by field name; the judges of the others (None: of amounts); the secret ones."""
+
+    shared: Mapping[str, Column]
+    judges: Mapping[str, Judge | None]
+    secrets: Sequence[str]
+
+
+def kinds(fields: Iterable[Field]) -> Kinds:
+    """What columns the fields need."""
+    shared: dict[str, Column] = {}
+    judges: dict[str, Judge | None] = {}
+    secrets: list[str] = []
     for field in fields:
-        judge = _adding_to(campaign) if field.kind is Kind.AMOUNT else judge_of(field)
-        if judge is not None:
+        judge = judge_of(field)
+        if judge is not None or field.kind is Kind.AMOUNT:
             judges[field.name] = judge
-        elif field.kind is Kind.KEY:
-            found[field.name] = Key()
         elif field.kind is Kind.SECRET:
-            found[field.name] = Secret(secrets, masked)
-        elif field.kind is Kind.FULL_NAME:
-            found[field.name] = FullName()
-        elif field.kind is Kind.TYPED:
-            found[field.name] = Typed()
+            secrets.append(field.name)
         elif field.kind is Kind.NAME_KEY:
-            found[field.name] = NameKey(field.limit)
+            shared[field.name] = NameKey(field.limit)
         elif field.kind in PLAUSIBLE:
-            found[field.name] = Plausible(field.kind)
+            shared[field.name] = Plausible(field.kind)
         else:
-            found[field.name] = Text()
-    for name, judge in judges.items():
-        found[name] = Judged(judge, REMEMBERED // len(judges))
+            shared[field.name] = _PLAIN.get(field.kind, Text)()
+    return Kinds(shared, judges, secrets)
+
+
+def columns(kinds: Kinds, campaign: Campaign | None, secrets: Secrets, *, masked: bool = False) -> dict[str, Column]:
+    """The columns of a batch by field name. `campaign`: the one that `auto_add` adds to; `masked`: see `Secret`."""
+    found = dict(kinds.shared)
+    for name in kinds.secrets:
+        found[name] = Secret(secrets, masked)
+    for name, judge in kinds.judges.items():
+        found[name] = Judged(judge or _adding_to(campaign), REMEMBERED // len(kinds.judges))
     return found
+
+
+_PLAIN: Mapping[Kind, Callable[[], Column]] = {Kind.KEY: Key, Kind.FULL_NAME: FullName, Kind.TYPED: Typed}
 
 
 def _adding_to(campaign: Campaign | None) -> Callable[[str], Addition]:

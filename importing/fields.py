@@ -60,6 +60,10 @@ class Field:
     def target(self) -> str:
         return self.column or self.name
 
+    def __hash__(self) -> int:
+        # Enough to tell them apart, and looked at for every column of every batch.
+        return hash(self.name)
+
 
 CODE = Field("code", Kind.KEY, note="the sender's own id of the customer; made when none is given")
 CARD_NUMBER = Field("card_number", Kind.KEY, note="unique in the account")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from importing.columns import Column
 from importing.cutting import Cells, Flaw
 from importing.faults import Problem
 from importing.fields import MASK, Field, Kind
-from importing.required import Required
+from importing.prepared import Prepared
 
 KEPT = 255  # characters of an offending value that its problem keeps; messages show fewer
 
@@ -20,40 +20,25 @@ UNFIT = re.compile(f"[{re.escape(''.join(UNFIT_CHARACTERS))}]")
 
 
 class Findings:
-    """The problems and warnings of some rows of a batch whose columns hold `fields`.
+    """The problems and warnings of some rows. `masked`: a mask that our own export wrote over a value is no value."""
 
-    `reference`: see `Batch`. `masked`: a mask that our own export wrote over a value is no value.
-    """
-
-    def __init__(
-        self,
-        fields: Sequence[Field | None],
-        columns: Mapping[str, Column],
-        required: Required,
-        reference: Sequence[str] = (),
-        *,
-        masked: bool = False,
-    ) -> None:
-        self._masked = masked
-        self._fields = fields
+    def __init__(self, known: Prepared, columns: Mapping[str, Column], *, masked: bool = False) -> None:
+        self._known = known
         self._columns = columns
-        self._required = required
-        self._places = {field.name: index for index, field in reversed(list(enumerate(fields))) if field is not None}
-        self._reference = [self._places[name] for name in reference if name in self._places]
-        self._secret = any(field is not None and field.kind is Kind.SECRET for field in fields)
+        self._masked = masked
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
     def judge(self, number: int, cells: Cells) -> bool:
         """Judge one row, value by value; whether it is bad. One cell beyond the columns stands for all extra ones."""
-        width, values = len(self._fields), cells.values
+        width, values = len(self._known.fields), cells.values
         extra = len(values) > width and values[width] != ""
         # A delimiter or quote inside a password moves pieces of it into other columns: then no value is shown.
-        hidden = self._secret and (extra or bool(cells.flaw))
+        hidden = self._known.secret and (extra or bool(cells.flaw))
         problems, warnings = self._values(number, cells, hidden)
-        if not cells.flaw and (missing := self._required.missing(values)):
+        if not cells.flaw and (missing := self._known.required.missing(values)):
             problems += [Problem(number, name, "missing_value") for name in missing]
-            problems.sort(key=lambda problem: self._places.get(problem.field, width))
+            problems.sort(key=lambda problem: self._known.places.get(problem.field, width))
         if extra and cells.flaw is not Flaw.BAD_QUOTES:
             problems.append(Problem(number, "", "too_many_columns", "" if hidden else values[width][:KEPT]))
         if cells.flaw:
@@ -65,7 +50,7 @@ class Findings:
 
     def _values(self, number: int, cells: Cells, hidden: bool) -> tuple[list[Problem], list[Problem]]:
         problems, warnings = [], []
-        for index, (field, value) in enumerate(zip(self._fields, cells.values, strict=False)):
+        for index, (field, value) in enumerate(zip(self._known.fields, cells.values, strict=False)):
             if field is not None and not (cells.flaw and index == len(cells.values) - 1):
                 shown = "" if hidden or field.kind is Kind.SECRET else value[:KEPT]
                 column = self._columns[field.name]
@@ -80,11 +65,11 @@ class Findings:
     def _ref(self, cells: Cells) -> str:
         """What the sender calls the row."""
         whole = cells.values[:-1] if cells.flaw else cells.values
-        return next((whole[index][:KEPT] for index in self._reference if index < len(whole) and whole[index]), "")
+        return next((whole[index][:KEPT] for index in self._known.reference if index < len(whole) and whole[index]), "")
 
     def _flaw(self, number: int, cells: Cells, hidden: bool, explained: bool) -> list[Problem]:
         last, value = len(cells.values) - 1, cells.values[-1]
-        field = self._fields[last] if last < len(self._fields) else None
+        field = self._known.fields[last] if last < len(self._known.fields) else None
         shown = "" if hidden or field is None or field.kind is Kind.SECRET else value[:KEPT]
         if cells.flaw is Flaw.BAD_QUOTES:
             return [Problem(number, field.name if field else "", "bad_quotes", shown)]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from importing.batch import Batch, Header
+from importing.batch import Batch, Delimited, Header, Source
 from importing.decode import LONGEST, wider
 from importing.fields import Field
 
@@ -18,22 +17,17 @@ def layout(batch: Batch) -> tuple[Field | None, ...]:
     With a gap in the numbers the widest row decides for the whole batch: wider than the count of headers, and the
     missing numbers are unused columns; else the headers stand side by side. Source: docs/protocol.md, Headers.
     """
-    headers = batch.headers
-    if not _has_gaps(headers) or not wider(batch.source, batch.delimited, len(headers)):
-        return tuple(header.field for header in headers)
+    return tuple([header.field for header in side_by_side(batch.headers, batch.source, batch.delimited)])
+
+
+def side_by_side(headers: tuple[Header, ...], source: Source, delimited: Delimited) -> tuple[Header, ...]:
+    """The same headers without gaps, so that nobody need look for the widest row of the data again."""
+    if not headers or headers[-1].position == len(headers):
+        return headers
+    if not wider(source, delimited, len(headers)):
+        return tuple(Header(number, header.field) for number, header in enumerate(headers, 1))
     by_position = {header.position: header.field for header in headers}
-    return tuple(by_position.get(position) for position in range(1, headers[-1].position + 1))
-
-
-def _has_gaps(headers: Sequence[Header]) -> bool:
-    return bool(headers) and headers[-1].position != len(headers)
-
-
-def laid_out(batch: Batch) -> Batch:
-    """The same batch with headers side by side, so that its portions need not look for its widest row again."""
-    if not _has_gaps(batch.headers):
-        return batch
-    return replace(batch, headers=tuple(Header(number, field) for number, field in enumerate(layout(batch), 1)))
+    return tuple(Header(number, by_position.get(number)) for number in range(1, headers[-1].position + 1))
 
 
 def longest_row(fields: Sequence[Field | None]) -> int:

@@ -19,35 +19,19 @@ from importing.cutting import Block, Group, groups
 from importing.decode import BEGINNING, blocks
 from importing.distinct import Distinct
 from importing.faults import Problem
-from importing.fields import MASK, STANDARD, Field, Into, Kind
+from importing.fields import MASK, Field, Kind
 from importing.findings import UNFIT, UNFIT_CHARACTERS, Findings
 from importing.guard import unguard
-from importing.layout import layout, longest_row
+from importing.layout import layout
 from importing.lines import PIECE
-from importing.required import Required
+from importing.prepared import DOCUMENTS, SEVERAL, prepared
 from importing.spool import Spool
 
 __all__ = ["Checked", "check", "layout"]
 
-_DOCUMENTS = (Into.CUSTOM, Into.ATTRIBUTE)
 _NULL, _BLANK = ("null",), (None, "")
 # The columns of some rows, and of each document its members.
 _Stored = tuple[dict[str, Sequence[object]], dict[str, dict[str, Sequence[object]]]]
-# Kinds whose values are stored in several columns.
-_SEVERAL: Mapping[Kind, tuple[str, ...]] = {
-    Kind.AMOUNT: ("amount", "item_id"),
-    Kind.FULL_NAME: ("first_name", "last_name"),
-    Kind.NAME_KEY: ("code", "first_name", "last_name"),
-}
-_KEYS = ("row", "code", "card_number", "amount", "item_id")
-_ORDER = (
-    *dict.fromkeys(["code", "card_number", *(field.target for field in STANDARD if field.into is Into.COLUMN)]),
-    "username_key",
-    *(field.target for field in STANDARD if field.into is Into.DIGEST),
-    *(into.value for into in _DOCUMENTS),
-    "amount",
-    "item_id",
-)
 
 
 def check(
@@ -91,25 +75,17 @@ class Checked:
         self.ended = False
         self._most_rows = most_rows
         self._batch = batch
-        self._fields = fields
         self._piece = piece
         self._problems = problems
         self._warnings = warnings
-        self._used = [(index, field) for index, field in enumerate(fields) if field is not None]
-        used = [field for _, field in self._used]
-        every = [*used, *(field for field, _ in batch.constants)]
+        constants = tuple([field for field, _ in batch.constants])
+        self._known = known = prepared(tuple(fields), constants, batch.requirements, batch.reference)
         campaign = batch.campaigns[0] if batch.campaigns else None
-        self._checks = columns(every, campaign, secrets, masked=batch.delimited.guarded)
+        self._checks = columns(known.kinds, campaign, secrets, masked=batch.delimited.guarded)
         self._constants = [(field, _constant(self._checks[field.name], text)) for field, text in batch.constants]
-        self._required = Required(batch.requirements, fields)
-        self._ranked = _ranked(self._used, batch.reference)
-        self._longest = longest_row(fields)
-        self._shortest_limit = min((field.limit for field in used), default=0)
-        self._complete = 1 + max((i for i, f in self._used if f.kind not in (Kind.KEY, Kind.AMOUNT)), default=-1)
-        staged = {name for field in every for name in staged_columns(field)}
-        self.columns = ("row", *(name for name in _ORDER if name in staged))
+        self.columns = known.staged
         self.thin = False
-        self.keys = tuple(name for name in self.columns if name in _KEYS)
+        self.keys = known.keys
         self.rows = self.failed = self.without_code = self.without_card = 0
         self.partial = self.clears = False
         self.codes, self.cards = Distinct(), Distinct()
@@ -135,8 +111,8 @@ class Checked:
             self._batch.source,
             self._batch.delimited,
             self.cursor,
-            most=len(self._fields),
-            longest=self._longest,
+            most=len(self._known.fields),
+            longest=self._known.longest,
             piece=self._piece,
             by_column=True,
         )
@@ -144,11 +120,11 @@ class Checked:
     def _checked(self, block: Block) -> list[tuple[object, ...]]:
         guarded = self._batch.delimited.guarded
         masked = guarded and MASK in block.text
-        findings = Findings(self._fields, self._checks, self._required, self._batch.reference, masked=masked)
+        findings = Findings(self._known, self._checks, masked=masked)
         unfit = any(map(block.text.__contains__, UNFIT_CHARACTERS))
-        long = block.longer(self._shortest_limit)
+        long = block.longer(self._known.shortest_limit)
         stored: list[_Stored] = []
-        for group in groups(block, self._batch.delimited.delimiter, len(self._fields)):
+        for group in groups(block, self._batch.delimited.delimiter, len(self._known.fields)):
             if guarded and "'" in block.text:
                 group = Group(group.numbers, [list(map(unguard, column)) for column in group.columns])
             doubtful = self._doubtful(group, unfit, long)
@@ -158,7 +134,7 @@ class Checked:
             clean = group.without(bad)
             if clean.numbers:
                 stored.append(self._stored(clean))
-                self.partial = self.partial or len(clean.columns) < self._complete
+                self.partial = self.partial or len(clean.columns) < self._known.complete
         for number, cells in block.flawed:
             findings.judge(number, cells)
         thin = self.thin and all(None not in columns.get("amount", (None,)) for columns, _ in stored)
@@ -172,14 +148,14 @@ class Checked:
 
     def _doubtful(self, group: Group, unfit: bool, long: bool) -> set[int]:
         """Indices of the rows that need a closer look; at characters only where `unfit`, at lengths where `long`."""
-        doubtful = self._required.lacking(group.columns, len(group.numbers))
-        for field, values in _given(self._used, group):
+        doubtful = self._known.required.lacking(group.columns, len(group.numbers))
+        for field, values in _given(self._known.used, group):
             doubtful.update(self._checks[field.name].doubtful(values))
             if long and max(map(len, values)) > field.limit:
                 doubtful.update(index for index, value in enumerate(values) if len(value) > field.limit)
             if unfit:
                 doubtful.update(index for index, value in enumerate(values) if UNFIT.search(value))
-        for extras in group.columns[len(self._fields) :]:
+        for extras in group.columns[len(self._known.fields) :]:
             doubtful.update(index for index, extra in enumerate(extras) if extra)
         return doubtful
 
@@ -187,9 +163,11 @@ class Checked:
         rows = len(group.numbers)
         stored: dict[str, Sequence[object]] = {"row": group.numbers}
         documents: dict[str, dict[str, Sequence[object]]] = defaultdict(dict)
-        of_rows = ((field, self._checks[field.name].stored(given)) for field, given in _given(self._ranked, group))
+        of_rows = (
+            (field, self._checks[field.name].stored(given)) for field, given in _given(self._known.ranked, group)
+        )
         for field, values in chain(of_rows, ((field, [value] * rows) for field, value in self._constants)):
-            into, blank = (documents[field.into.value], _NULL) if field.into in _DOCUMENTS else (stored, _BLANK)
+            into, blank = (documents[field.into.value], _NULL) if field.into in DOCUMENTS else (stored, _BLANK)
             for name, column in _by_target(field, values):
                 into[name] = _first_given(into[name], column, blank) if name in into else column
         self.without_code += stored["code"].count(None) if "code" in stored else rows
@@ -220,34 +198,17 @@ def _constant(column: Column, text: str) -> object:
     return column.stored([text])[0]
 
 
-def _ranked(used: Sequence[tuple[int, Field]], reference: Sequence[str]) -> list[tuple[int, Field]]:
-    """The columns in the order in which those with the same target count: that of the reference, else their own."""
-    ranks = {name: rank for rank, name in enumerate(reference)}
-    named = [(index, field) for index, field in used if field.name in ranks]
-    by_rank = iter(sorted(named, key=lambda column: ranks[column[1].name]))
-    return [next(by_rank) if column[1].name in ranks else column for column in used]
-
-
 def _given(used: Iterable[tuple[int, Field]], group: Group) -> Iterator[tuple[Field, Sequence[str]]]:
     return ((field, group.columns[index]) for index, field in used if index < len(group.columns))
-
-
-def staged_columns(field: Field) -> tuple[str, ...]:
-    """The staged columns that a field gives."""
-    if field.into in _DOCUMENTS:
-        return (field.into.value,)
-    if field.kind in _SEVERAL:
-        return _SEVERAL[field.kind]
-    return ("customer_username", "username_key") if field.kind is Kind.USERNAME else (field.target,)
 
 
 def _by_target(field: Field, values: Sequence[object]) -> Iterable[tuple[str, Sequence[object]]]:
     """What is stored for the values of a field, by staged column, or by key of the document."""
     texts = cast("Sequence[str]", values)
-    if field.into in _DOCUMENTS:
+    if field.into in DOCUMENTS:
         return [(field.target, texts if field.kind is Kind.TYPED else each(_literal, texts))]
-    if field.kind in _SEVERAL:
-        return zip(_SEVERAL[field.kind], zip(*cast("Sequence[Sequence[object]]", values), strict=True), strict=True)
+    if field.kind in SEVERAL:
+        return zip(SEVERAL[field.kind], zip(*cast("Sequence[Sequence[object]]", values), strict=True), strict=True)
     if field.kind is Kind.USERNAME:
         return [("customer_username", texts), ("username_key", list(map(str.casefold, texts)))]
     return [(field.target, values)]

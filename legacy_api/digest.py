@@ -59,9 +59,10 @@ def request_digest(fields: Mapping[str, str], data: bytes) -> bytes:
     """
     meant: dict[str, str] = {}
     for name, value in fields.items():
-        if header := _HEADER.fullmatch(name):
+        if name in MEANING:
+            if value:
+                meant[name] = value
+        elif name.startswith("profiles_header_") and (header := _HEADER.fullmatch(name)):
             meant[f"profiles_header_{header[1]}"] = value
-        elif value and name in MEANING:
-            meant[name] = value
-    octets = (text.encode() for pair in sorted(meant.items()) for text in pair)
-    return sha256(b"".join([b"%d:%b" % (len(text), text) for text in octets]) + b"data:" + data).digest()
+    said = "".join([f"{len(text.encode())}:{text}" for pair in sorted(meant.items()) for text in pair])
+    return sha256(said.encode() + b"data:" + data).digest()

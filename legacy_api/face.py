@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import chain
-from uuid import uuid4
+from secrets import token_hex
 
 from flask import Flask, Request, Response, request
 from werkzeug.routing import Rule
@@ -98,7 +98,7 @@ class Face:
 
     def serve(self, request: Request) -> Response:
         """The response to any request."""
-        exchange = Exchange(request, uuid4().hex, {})
+        exchange = Exchange(request, token_hex(16), {})
         try:
             return self._answered(exchange)
         except Exception as error:  # the outermost door
@@ -209,12 +209,18 @@ def _check_common(fields: Mapping[str, str]) -> None:
 
 
 def _response(exchange: Exchange, chosen: Format, body: bytes | Iterator[bytes]) -> Response:
-    response = Response(body, content_type=chosen.kind.value)
-    response.headers.update(CORS)
-    response.headers["X-Request-Id"] = exchange.request_id
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+    # All headers at once: each that is set by itself is first looked for among the others.
+    headers = [
+        ("Content-Type", chosen.kind.value),
+        *CORS.items(),
+        ("X-Request-Id", exchange.request_id),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    if isinstance(body, bytes):
+        headers.append(("Content-Length", str(len(body))))
+        return Response([body], headers=headers)
+    return Response(body, headers=headers)
 
 
 def _body(pieces: Iterator[bytes]) -> bytes | Iterator[bytes]:

@@ -110,9 +110,7 @@ def _header_key(environ: Mapping[str, Any]) -> str:
 
 def _read_query(environ: Mapping[str, Any], collector: Collector) -> None:
     if query := _octets(environ.get("QUERY_STRING")):
-        form = Urlencoded(collector)
-        form.feed(query)
-        form.close()
+        Urlencoded(collector).feed_all(query)
 
 
 def _read_body(environ: Mapping[str, Any], limits: Limits, collector: Collector) -> None:

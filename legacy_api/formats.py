@@ -157,19 +157,18 @@ def _escaped(value: str) -> str:
 def _json_group(group: Group, depth: int, condensed: bool) -> Iterator[str]:
     colon = ":" if condensed else ": "
     line = _line(depth + 1, condensed)
-    separator = "{" + line
+    # Most members are texts, and what is yielded passes through all the levels above: as few pieces as can be.
+    text, separator, comma = "", "{" + line, "," + line
     if group.status:
-        yield f'{separator}"status"{colon}{quoted(group.status)}'
-        separator = "," + line
+        text, separator = f'{separator}"status"{colon}{quoted(group.status)}', comma
     for member in group.members:
-        # Most are texts, and each piece passes through all the levels above.
         if isinstance(member, Text):
-            yield f"{separator}{quoted(member.name)}{colon}{quoted(member.value)}"
-            separator = "," + line
+            text += f"{separator}{quoted(member.name)}{colon}{quoted(member.value)}"
+            separator = comma
             continue
         name = member.wrapper or member.name if isinstance(member, Rows) else member.name
-        yield f"{separator}{quoted(name)}{colon}"
-        separator = "," + line
+        yield f"{text}{separator}{quoted(name)}{colon}"
+        text, separator = "", comma
         match member:
             case Texts():
                 yield from _json_array(map(quoted, member.values), depth + 1, condensed)
@@ -179,7 +178,7 @@ def _json_group(group: Group, depth: int, condensed: bool) -> Iterator[str]:
                 yield from _json_group(member, depth + 1, condensed)
             case Groups():
                 yield from _json_groups(member, depth + 1, condensed)
-    yield _line(depth, condensed) + "}"
+    yield text + _line(depth, condensed) + "}"
 
 
 def _json_groups(groups: Groups, depth: int, condensed: bool) -> Iterator[str]:

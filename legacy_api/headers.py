@@ -11,7 +11,8 @@ from importing.fields import ALIASES, BY_NAME, Field
 
 HIGHEST = 999
 
-_NUMBERED = re.compile(r"profiles_header_([0-9]+)")
+NUMBERED = "profiles_header_"
+_NUMBERED = re.compile(rf"{NUMBERED}([0-9]+)")
 _CUSTOM = re.compile(r"custom_field_0*([1-9][0-9]{0,2})")
 
 

@@ -60,6 +60,11 @@ class Urlencoded:
                 self._take_whole(field)
         self._take(last)
 
+    def feed_all(self, form: bytes) -> None:
+        """A form that is there as a whole."""
+        for field in form.split(b"&"):
+            self._take_whole(field)
+
     def close(self) -> None:
         self._finish()
 
@@ -68,10 +73,9 @@ class Urlencoded:
         name, _, value = field.partition(b"=")
         if len(name) > MAX_NAME:
             raise Fault("bad_form", reason=_LONG_NAME)
-        self._sink.begin(unquote(name))
-        if value:
-            self._sink.write(unquote(value))
-        self._sink.end()
+        if b"%" in field or b"+" in field:
+            name, value = unquote(name), unquote(value)
+        self._sink.take(name, value)
 
     def _take(self, part: bytes) -> None:
         if self._in_value:

@@ -22,6 +22,7 @@ from modern_api.files import Format, batch_of
 from modern_api.routes import Call
 from transport.multipart import Multipart, declared_boundary, opened_boundary
 from transport.reading import read_body
+from transport.sink import Sink
 
 PART = b"file"
 IN_MEMORY = 256 * 1024
@@ -114,7 +115,7 @@ def _same_request(face: str, user: str, digest: bytes) -> bytes:
     return sha256(json.dumps([face, user, digest.hex()]).encode()).digest()
 
 
-class _Part:
+class _Part(Sink):
     """The sink of a form's parts: keeps the file, hashes it and looks at its charset as it passes. Others are ignored."""
 
     def __init__(self, folder: Path | None) -> None:

@@ -67,6 +67,7 @@ class Database:
         self.kind = Kind(parsed.get_backend_name())
         self.data_dir = data_dir
         self._at_hand: deque[PoolProxiedConnection] = deque()
+        self._looks_at_hand: deque[tuple[PoolProxiedConnection, Workspace]] = deque()
         self._lines = Lines()
         self._batches = Lines(BATCHES[self.kind.value])
         self._looks = Lines(LOOKS[self.kind.value])
@@ -191,6 +192,22 @@ class Database:
             self._let_go()
         connection.close()
 
+    def _look(self) -> tuple[PoolProxiedConnection, Workspace]:
+        try:
+            return self._looks_at_hand.pop()
+        except IndexError:
+            connection = self._connected()
+        if self.kind is Kind.POSTGRESQL:
+            # No transaction, whose beginning and end would be two exchanges more. So it is for looks for good.
+            connection.driver_connection.autocommit = True  # type: ignore[union-attr]
+        return connection, self._workspace(connection)
+
+    def _drop(self, connection: PoolProxiedConnection) -> None:
+        # Not into the pool again: in which state it is nobody knows. If PostgreSQL has gone, the others' have with it.
+        if getattr(connection.driver_connection, "closed", False):
+            self._let_go()
+        connection.invalidate()
+
     def _connected(self) -> PoolProxiedConnection:
         try:
             return self.engine.raw_connection()
@@ -217,6 +234,9 @@ class Database:
         with suppress(IndexError):
             while True:
                 self._at_hand.pop().close()
+        with suppress(IndexError):
+            while True:
+                self._looks_at_hand.pop()[0].invalidate()
 
 
 class Looking:
@@ -230,25 +250,22 @@ class Looking:
         database = self._database
         database._looks.enter(None, LOOK_WAIT)
         try:
-            self._connection = database._taken()
+            self._taken = database._look()
         except BaseException:
             database._looks.leave(None)
             raise
-        if database.kind is Kind.POSTGRESQL:
-            # No transaction, whose beginning and end would be two exchanges more.
-            self._connection.driver_connection.autocommit = True  # type: ignore[union-attr]
-        self._work = database._workspace(self._connection)
-        return self._work
+        return self._taken[1]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Gives everything back."""
-        database, driver = self._database, self._connection.driver_connection
+        database, (connection, work) = self._database, self._taken
         try:
-            self._work.close()
-            if database.kind is Kind.POSTGRESQL and not driver.closed:  # type: ignore[union-attr]
-                driver.autocommit = False  # type: ignore[union-attr]
+            if kind is None:
+                work.rest()
+                database._looks_at_hand.append(self._taken)
+            else:
+                database._drop(connection)
         finally:
-            database._give_back(self._connection, failed=kind is not None)
             database._looks.leave(None)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from storage.workspace import Workspace
 
@@ -21,8 +20,6 @@ USER = (
     "disabled",
     "newest",
 )
-FIELD = ("number", "label", "type", "choices", "is_unique", "searchable")
-CAMPAIGN = ("id", "campaign_id", "name", "type")
 ITEM = ("campaign_id", "id", "item_id", "name")
 
 
@@ -36,21 +33,38 @@ def user(work: Workspace, user_id: str) -> Row | None:
     return dict(zip(USER, found[0], strict=True)) if found else None
 
 
-def fields_and_campaigns(work: Workspace, account: int) -> tuple[list[Row], list[Row]]:
+class CustomField(NamedTuple):
+    """A custom field. `choices` is a JSON array."""
+
+    number: int
+    label: str
+    type: str
+    choices: str
+    is_unique: bool
+    searchable: bool
+
+
+class Campaign(NamedTuple):
+    """A campaign. `id` is the store's number, `campaign_id` what the protocols call it."""
+
+    id: int
+    campaign_id: str
+    name: str
+    type: str
+
+
+def fields_and_campaigns(work: Workspace, account: int) -> tuple[tuple[CustomField, ...], tuple[Campaign, ...]]:
     """The custom fields of an account, by number, and its active campaigns, in the order in which they were made."""
     fields = work.send(
-        f"SELECT {', '.join(FIELD)} FROM custom_field WHERE account_id = :account ORDER BY number", account=account
-    )
-    campaigns = work.send(
-        f"SELECT {', '.join(CAMPAIGN)} FROM campaign WHERE account_id = :account AND active ORDER BY id",
+        "SELECT number, label, type, CAST(choices AS TEXT), is_unique, searchable FROM custom_field "
+        "WHERE account_id = :account ORDER BY number",
         account=account,
     )
-    rows: list[Row] = []
-    for values in fields.rows:
-        row = dict(zip(FIELD, values, strict=True))
-        # A text on SQLite, parsed by the driver on PostgreSQL.
-        rows.append(row | {"choices": json.loads(row["choices"])} if work.sqlite else row)
-    return rows, [dict(zip(CAMPAIGN, row, strict=True)) for row in campaigns.rows]
+    campaigns = work.send(
+        "SELECT id, campaign_id, name, type FROM campaign WHERE account_id = :account AND active ORDER BY id",
+        account=account,
+    )
+    return tuple(map(CustomField._make, fields.rows)), tuple(map(Campaign._make, campaigns.rows))
 
 
 def campaign_items(work: Workspace, account: int) -> list[Row]:

@@ -55,6 +55,10 @@ class Workspace(Statements):
     def close(self) -> None:
         """Give the connection back; whatever was not committed is rolled back."""
 
+    @abstractmethod
+    def rest(self) -> None:
+        """End what was only asked, outside of any transaction; others may ask later on."""
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of the transaction that is taken back alone on an error. Raises KeyTaken for a unique key twice."""

@@ -109,6 +109,11 @@ class SqliteWorkspace(Workspace):
         """The place is held already."""
         yield ask()
 
+    def rest(self) -> None:
+        """A query that was not read to its end would keep its snapshot."""
+        self._cursor.close()
+        self._cursor = self._driver.cursor()
+
     def close(self) -> None:
         """Roll back what was staged."""
         self._cursor.close()
@@ -174,6 +179,10 @@ class PostgresqlWorkspace(Workspace):
             self.send(statement)
         self.execute("COMMIT")
         self._filled.clear()
+
+    def rest(self) -> None:
+        """Wait for what is on its way."""
+        self.settle()
 
     def close(self) -> None:
         """Roll back, unless the connection is lost."""

@@ -26,6 +26,7 @@ from tests.form_requests import (
     urlencoded,
 )
 from transport.multipart import Multipart
+from transport.sink import Sink
 
 QUICK = settings(max_examples=300, deadline=None)
 
@@ -44,7 +45,7 @@ ESCAPES = st.lists(
 ).map(b"".join)
 
 
-class Gathered:
+class Gathered(Sink):
     """A sink that remembers every field."""
 
     def __init__(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -14,6 +16,7 @@ from importing import charset, layout, records
 from importing.batch import Batch, Cursor, Delimited, Source
 from importing.counting import count
 from importing.faults import Problem
+from importing.prepared import prepared
 from importing.spool import Spool
 from importing.validate import Checked, check
 from tests.checking import Marked, headers
@@ -65,6 +68,17 @@ def in_portions(batch: Batch, piece: int, sizes: list[int]) -> tuple[Told, int, 
     return (rows, list(problems), list(warnings)), failed, cursors
 
 
+@contextmanager
+def limits(longest: int, rereads: int) -> Iterator[None]:
+    """No row is longer than so many characters, and no more of them are read again."""
+    prepared.cache_clear()
+    try:
+        with patch.object(layout, "LONGEST_EVER", longest), patch.object(records, "REREAD", rereads):
+            yield
+    finally:
+        prepared.cache_clear()
+
+
 @given(
     TEXTS, CHARSETS, DELIMITED, st.booleans(), st.integers(1, 40), st.lists(st.integers(0, 4), min_size=1, max_size=3),
     st.integers(6, 40), st.sampled_from([0, 20, 8_000_000]),
@@ -77,7 +91,7 @@ def test_portions_one_after_the_other_are_one_pass(
     text: str, codec: str, delimited: Delimited, bom: bool, piece: int, sizes: list[int], longest: int, rereads: int
 ) -> None:
     batch = batch_of(text, codec, delimited, bom)
-    with patch.object(layout, "LONGEST_EVER", longest), patch.object(records, "REREAD", rereads):
+    with limits(longest, rereads):
         at_once, failed_at_once, ends = in_portions(batch, 1000, [0])
         assert len(ends) == 2
         told, failed, cursors = in_portions(batch, piece, sizes)
@@ -107,7 +121,7 @@ def test_what_quotes_may_make_read_again_is_one_bound_for_all_portions(bytes_at_
 
 def test_headers_laid_out_side_by_side_mean_the_same_without_another_look_at_the_data() -> None:
     batch = replace(batch_of("1|x|a\n2|y|b\n", "utf-8", Delimited("|")), headers=headers("code 3=first_name"))
-    once = layout.laid_out(batch)
+    once = replace(batch, headers=layout.side_by_side(batch.headers, batch.source, batch.delimited))
     assert [header.position for header in once.headers] == [1, 2, 3]
     with patch.object(layout, "wider", side_effect=AssertionError):
         checked = check(once, Marked(), Spool(), Spool())

@@ -12,6 +12,13 @@ class Sink(Protocol):
     part of a multipart form (b"" where no file was chosen), `charset` what such a part declares for itself.
     """
 
+    def take(self, name: bytes, value: bytes) -> None:
+        """A whole field at once, the same as `begin`, `write` and `end`."""
+        self.begin(name)
+        if value:
+            self.write(value)
+        self.end()
+
     def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None: ...
 
     def write(self, piece: bytes) -> None: ...
