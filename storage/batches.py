@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, select
@@ -108,11 +109,16 @@ def page(work: Workspace, account: int, batch_id: str, kind: str, after: int, le
 
 def insert(work: Workspace, values: Mapping[str, object]) -> None:
     """Write a batch down. `campaigns`, `columns` and `header` are JSON texts."""
-    names = ", ".join(f'"{name}"' for name in values)
+    work.send(_inserting(tuple(values)), **values)
+
+
+@lru_cache(maxsize=16)
+def _inserting(columns: tuple[str, ...]) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
     marks = ", ".join(
-        f"CAST(:{name} AS {{json}})" if name in ("campaigns", "columns", "header") else f":{name}" for name in values
+        f"CAST(:{name} AS {{json}})" if name in ("campaigns", "columns", "header") else f":{name}" for name in columns
     )
-    work.send(f"INSERT INTO batch({names}) VALUES ({marks})", **values)
+    return f"INSERT INTO batch({names}) VALUES ({marks})"
 
 
 def insert_problems(
