@@ -14,7 +14,7 @@ from typing import Protocol
 from importing.amounts import Addition, addition
 from importing.batch import Campaign
 from importing.fields import MASK, Field, Kind
-from importing.judging import PLAUSIBLE, Judge, Wrong, judge_of, odd, typed
+from importing.judging import DATES, PLAIN_DATE, PLAUSIBLE, Judge, Wrong, judge_of, odd, typed
 
 REMEMBERED = 50_000  # judged values, of all columns together
 
@@ -81,12 +81,11 @@ class Plausible(Text):
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
         self._plausible = PLAUSIBLE[kind].fullmatch
-        self._all_plausible = re.compile(f"(?:(?:{PLAUSIBLE[kind].pattern})\n)*+").fullmatch
+        self._all_plausible = _all_of(PLAUSIBLE[kind])
 
     def doubtful(self, values: Sequence[str]) -> Iterable[int]:
-        # One match of all of them costs two thirds of one for each. A value of several lines is none of these.
-        lines = "\n".join(values) + "\n"
-        if self._all_plausible(lines) and lines.count("\n") == len(values):
+        # One match of all of them costs two thirds of one for each.
+        if self._all_plausible(values):
             return ()
         return [index for index, value in enumerate(values) if not self._plausible(value)]
 
@@ -170,6 +169,32 @@ class Judged(Text):
         return list(map(self._known.__getitem__, values))
 
 
+class Dates(Judged):
+    """Dates, and times: those that are plainly right are matched all at once, at a tenth of what judging them costs."""
+
+    def doubtful(self, values: Sequence[str]) -> Iterable[int]:
+        self._plain = _all_plain_dates(values)
+        return () if self._plain else super().doubtful(values)
+
+    def stored(self, values: Sequence[str]) -> Sequence[object]:
+        return values if self._plain else super().stored(values)
+
+
+def _all_of(value: re.Pattern[str]) -> Callable[[Sequence[str]], bool]:
+    """What tells whether a pattern matches each of some values."""
+    lines = re.compile(f"(?:(?:{value.pattern})\n)*+")
+
+    def match(values: Sequence[str]) -> bool:
+        # A value of several lines is none of those that are matched so.
+        text = "\n".join(values) + "\n"
+        return lines.fullmatch(text) is not None and text.count("\n") == len(values)
+
+    return match
+
+
+_all_plain_dates = _all_of(PLAIN_DATE)
+
+
 def each(function: Callable[[str], str], values: Sequence[str]) -> list[str]:
     """What the function makes of each value; of values that repeat themselves, of each distinct one once."""
     different = set(values)
@@ -213,7 +238,8 @@ def columns(kinds: Kinds, campaign: Campaign | None, secrets: Secrets, *, masked
     for name in kinds.secrets:
         found[name] = Secret(secrets, masked)
     for name, judge in kinds.judges.items():
-        found[name] = Judged(judge or _adding_to(campaign), REMEMBERED // len(kinds.judges))
+        column = Dates if judge in DATES else Judged
+        found[name] = column(judge or _adding_to(campaign), REMEMBERED // len(kinds.judges))
     return found
 
 

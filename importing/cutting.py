@@ -137,18 +137,15 @@ def in_columns(text: str, delimiter: str, most: int) -> list[Sequence[str]] | No
         return None
     edges = "\n".join([cells[0], *seams, cells[-1]]).split("\n")
     columns = [_trimmed(column) for column in (edges[:-1:2], *(cells[n::gaps] for n in range(1, gaps)), edges[1::2])]
-    if any(not value and not any(column[n] for column in columns) for n, value in enumerate(columns[0])):
-        return None
+    if "" in columns[0]:
+        first = (n for n, value in enumerate(columns[0]) if not value)
+        if any(not any(column[n] for column in columns) for n in first):
+            return None
     return columns
 
 
 def _longer(text: str, limit: int) -> bool:
-    position = 0
-    while len(text) - position > limit:
-        position = text.rfind("\n", position, position + limit + 1) + 1
-        if not position:
-            return True
-    return False
+    return max(map(len, text.split("\n"))) > limit
 
 
 def _group(numbers: Sequence[int], lines: Sequence[str], width: int, delimiter: str, most: int) -> Group:

@@ -104,6 +104,14 @@ def stored_iso_date(text: str) -> str:
     return day
 
 
+# What each of them stores as it is given: a real date YYYY-MM-DD, or blank.
+DATES = (stored_date, stored_date_time, stored_iso_date)
+PLAIN_DATE = re.compile(
+    r"(?!0000)(?:[0-9]{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)|"
+)
+
+
 def country(text: str) -> str:
     """An ISO 3166-1 alpha-2 code in upper case; "" for none. Raises Wrong."""
     if text and not (len(text) == 2 and text.isascii() and text.isalpha()):

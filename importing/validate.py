@@ -140,7 +140,8 @@ class Checked:
         thin = self.thin and all(None not in columns.get("amount", (None,)) for columns, _ in stored)
         good = [row for found in stored for row in _rows(*found, self.keys if thin else self.columns)]
         # Groups are by width; rows and what is wrong with them are wanted in row order (sorting sorted ones is cheap).
-        good.sort(key=itemgetter(0))
+        if len(stored) > 1:
+            good.sort(key=itemgetter(0))
         for spool, found in ((self._problems, findings.problems), (self._warnings, findings.warnings)):
             for problem in sorted(found, key=attrgetter("row")):
                 spool.append(problem)
