@@ -163,11 +163,11 @@ def _json_group(group: Group, depth: int, condensed: bool) -> Iterator[str]:
         text, separator = f'{separator}"status"{colon}{quoted(group.status)}', comma
     for member in group.members:
         if isinstance(member, Text):
-            text += f"{separator}{quoted(member.name)}{colon}{quoted(member.value)}"
+            text += f'{separator}"{member.name}"{colon}{quoted(member.value)}'
             separator = comma
             continue
         name = member.wrapper or member.name if isinstance(member, Rows) else member.name
-        yield f"{text}{separator}{quoted(name)}{colon}"
+        yield f'{text}{separator}"{name}"{colon}'
         text, separator = "", comma
         match member:
             case Texts():
