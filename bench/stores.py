@@ -75,7 +75,7 @@ class SqliteStore:
     def preload(self, file: Path, *, neighbour: bool = False) -> None:
         shutil.rmtree(self._template, ignore_errors=True)
         settings = Settings(data_dir=self._template, secret=SecretStr(SECRET))
-        fill(settings, file, ("PRAGMA wal_checkpoint(TRUNCATE)", "ANALYZE"), neighbour)
+        fill(settings, file, ("PRAGMA wal_checkpoint(TRUNCATE)",), neighbour)
 
     @contextmanager
     def fresh(self) -> Iterator[Mapping[str, str]]:

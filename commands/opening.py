@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 from sqlalchemy import Connection, RowMapping
@@ -11,10 +11,11 @@ from sqlalchemy import Connection, RowMapping
 from importing.core import Core
 from settings import Settings, load_settings
 from storage import accounts
-from storage.engine import Database, Kind
+from storage.engine import Busy, Database, Kind
 
 # A command waits longer for its turn to write than a terminal at a till would.
 PATIENCE = 60.0
+MOMENT = 0.5
 
 
 @contextmanager
@@ -35,13 +36,15 @@ def opened(settings: Settings | None = None) -> Iterator[Core]:
 
 def bring_up(database: Database) -> None:
     """Migrate an SQLite database where it needs it. Refuses a PostgreSQL one that needs it."""
-    from storage import migrate
+    from storage import migrate, statistics
 
-    if migrate.current(database) == migrate.head():
-        return
-    if database.kind is not Kind.SQLITE:
-        raise click.ClickException("The database is not at this release's revision; run: tillgate migrate")
-    migrate.upgrade(database)
+    if migrate.current(database) != migrate.head():
+        if database.kind is not Kind.SQLITE:
+            raise click.ClickException("The database is not at this release's revision; run: tillgate migrate")
+        migrate.upgrade(database)
+    # While somebody writes: the server's upkeep does it.
+    with suppress(Busy):
+        statistics.forget(database, MOMENT)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from importing import jobs, signin, webhooks
 from importing.core import Core
-from storage import pruning
+from storage import pruning, statistics
 from storage.engine import Busy, now
 
 log = logging.getLogger("tillgate.upkeep")
@@ -34,6 +34,7 @@ def tend(core: Core) -> int:
         with suppress(Busy), core.database.writing(core.write_wait) as connection:
             gone += pruning.prune(connection, account, *limits)
     with suppress(Busy):
+        statistics.forget(core.database, core.write_wait)
         jobs.tidy(core)
         webhooks.tidy(core)
         signin.drop_expired(core)

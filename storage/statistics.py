@@ -1,0 +1,27 @@
+"""SQLite's statistics of the file, which no statement here asks for: all of them say themselves in which order to join.
+
+Somebody who runs ANALYZE, or a tool that does, does harm with it: a table that had one row then is taken to have one for
+ever, and is read whole for each row of a batch when it has a million.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from storage.engine import Database, Kind
+
+_THERE = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('sqlite_stat1', 'sqlite_stat4')"
+
+
+def forget(database: Database, wait: float) -> bool:
+    """Drop them, for connections that are open too. Returns whether there were any. Raises Busy."""
+    if database.kind is not Kind.SQLITE:
+        return False
+    with database.reading() as connection:
+        if connection.execute(text(_THERE)).first() is None:
+            return False
+    with database.writing(wait) as connection:
+        for name in connection.execute(text(_THERE)).scalars().all():
+            # Not emptied: that the table is gone is a change of the schema, which everybody else notices.
+            connection.execute(text(f"DROP TABLE {name}"))
+    return True
