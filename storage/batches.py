@@ -47,10 +47,11 @@ _HAS_MADE = (
 )
 _COLUMNS = ", ".join([*(f'b."{name}"' for name in _BATCH), *(f"j.{name}" for name in _JOB), _HAS_MADE])
 _WITH_JOB = (
-    f"SELECT {_COLUMNS} FROM batch b LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id "
-    "WHERE b.account_id = :account"
+    f"SELECT {_COLUMNS} FROM batch b LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id WHERE "
 )
-_LOAD = "SELECT {} FROM batch WHERE account_id = :account AND id = :batch".format(
+# By its id alone, whatever statistics say: taken to be one of few, it would be looked for among all of its account's.
+_ONE_WITH_JOB = _WITH_JOB + "b.id = :batch AND +b.account_id = :account"
+_LOAD = "SELECT {} FROM batch WHERE id = :batch AND +account_id = :account".format(
     ", ".join(f'"{name}"' for name in BATCH_COLUMNS)
 )
 _PAGE = ("n", "row", "field", "code", "value", "written", "ref")
@@ -58,7 +59,7 @@ _PAGE = ("n", "row", "field", "code", "value", "written", "ref")
 
 def followed(work: Workspace, account: int, batch_id: str) -> Known | None:
     """A batch of the account with the columns of its job, None for each where it has none; `made`: whether it has such."""
-    found = work.all(f"{_WITH_JOB} AND b.id = :batch", account=account, batch=batch_id)
+    found = work.all(_ONE_WITH_JOB, account=account, batch=batch_id)
     return dict(zip(_FOLLOWED, found[0], strict=True)) if found else None
 
 
@@ -67,7 +68,7 @@ def followed_all(
 ) -> list[Known]:
     """The account's batches like that, newest first; of one face, made before a time in milliseconds."""
     wanted: dict[str, object] = {"account": account, "offset": offset, "length": length}
-    query = _WITH_JOB
+    query = _WITH_JOB + "b.account_id = :account"
     if face is not None:
         query, wanted["face"] = f"{query} AND b.face = :face", face
     if before is not None:

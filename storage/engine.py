@@ -199,7 +199,10 @@ class Database:
             connection = self._connected()
         if self.kind is Kind.POSTGRESQL:
             # No transaction, whose beginning and end would be two exchanges more. So it is for looks for good.
-            connection.driver_connection.autocommit = True  # type: ignore[union-attr]
+            driver: Any = connection.driver_connection
+            driver.autocommit = True
+            # A plan that was made when a table had one page, and is kept, would read all of it when it has thousands.
+            driver.execute("SET enable_seqscan = off")
         return connection, self._workspace(connection)
 
     def _drop(self, connection: PoolProxiedConnection) -> None:
