@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_qp
+from collections.abc import Sequence
 
 from importing.faults import Fault
 from transport.sink import Sink
@@ -56,26 +57,26 @@ class Urlencoded:
         if ended:
             self._take(ended[0])
             self._finish()
-            for field in ended[1:]:
-                self._take_whole(field)
+            self._take_whole(ended[1:])
         self._take(last)
 
     def feed_all(self, form: bytes) -> None:
         """A form that is there as a whole."""
-        for field in form.split(b"&"):
-            self._take_whole(field)
+        self._take_whole(form.split(b"&"))
 
     def close(self) -> None:
         self._finish()
 
-    def _take_whole(self, field: bytes) -> None:
+    def _take_whole(self, fields: Sequence[bytes]) -> None:
         # Nearly all of a form are such, and a small batch has dozens: what may be cut in two costs twice as much.
-        name, _, value = field.partition(b"=")
-        if len(name) > MAX_NAME:
-            raise Fault("bad_form", reason=_LONG_NAME)
-        if b"%" in field or b"+" in field:
-            name, value = unquote(name), unquote(value)
-        self._sink.take(name, value)
+        taken: list[tuple[bytes, bytes]] = []
+        for field in fields:
+            name, _, value = field.partition(b"=")
+            if len(name) > MAX_NAME:
+                self._sink.take(taken)
+                raise Fault("bad_form", reason=_LONG_NAME)
+            taken.append((unquote(name), unquote(value)) if b"%" in field or b"+" in field else (name, value))
+        self._sink.take(taken)
 
     def _take(self, part: bytes) -> None:
         if self._in_value:

@@ -56,7 +56,9 @@ class Sent:
     def _answer(self) -> tuple[int, list[tuple[Any, ...]]]:
         if self._found is None:
             self._work.settle()
-            self._found = (self._cursor.rowcount, self._cursor.fetchall() if self._cursor.description else [])
+            # `description` would say it too, and describe every column for that.
+            told = self._cursor.rownumber is not None
+            self._found = (self._cursor.rowcount, self._cursor.fetchall() if told else [])
             self._cursor.close()
             if self._table and not self._found[0]:
                 self._work.unnote(self._table)

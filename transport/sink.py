@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -12,12 +13,13 @@ class Sink(Protocol):
     part of a multipart form (b"" where no file was chosen), `charset` what such a part declares for itself.
     """
 
-    def take(self, name: bytes, value: bytes) -> None:
-        """A whole field at once, the same as `begin`, `write` and `end`."""
-        self.begin(name)
-        if value:
-            self.write(value)
-        self.end()
+    def take(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """Whole fields, names and values: the same as `begin`, `write` and `end` for each of them."""
+        for name, value in fields:
+            self.begin(name)
+            if value:
+                self.write(value)
+            self.end()
 
     def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None: ...
 
