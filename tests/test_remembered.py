@@ -83,7 +83,7 @@ def test_long_fields_are_judged_and_not_kept(core: Core, account: Demo) -> None:
 def test_values_are_remembered_by_a_batch_alone() -> None:
     def checked() -> Checked:
         return check(
-            batch("code custom_date", "1|2024-02-30\n2|0000-00-00\n3|2024-02-29\n"), Marked(), Spool(), Spool()
+            batch_of("code custom_date", "1|2024-02-30\n2|0000-00-00\n3|2024-02-29\n"), Marked(), Spool(), Spool()
         )
 
     first, second = checked(), checked()
