@@ -45,6 +45,7 @@ STAYING = 64
 OTHER_FILES = 600
 KEEP_ALIVE = 15
 ACCEPT_PAUSE = 0.05
+LAST = b"!"
 # So long a worker leaves a new connection to another one that holds fewer: seconds.
 GIVE_WAY = 0.0005
 # Whatever was begun may end; only then the workers do.
@@ -76,7 +77,7 @@ def url_of(listener: socket.socket) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to serve, and how. Each worker process calls `load` for the application; the first ready one `announce`.
+    """What to serve, and how. Each worker process calls `load` for the application; when all are ready, one `announce`.
 
     One more process calls `consume`, which works on jobs until the function that it is given, called every second or
     so, says that it shall end.
@@ -100,10 +101,11 @@ def serve(plan: Plan) -> None:
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        # Who reads the one byte in it is the first that is ready; a worker that replaces another finds none.
-        self._first, end = os.pipe()
-        os.set_blocking(self._first, False)
-        os.write(end, b"1")
+        # Each worker that is ready reads a byte, and who reads the last one says so: clients that come at once are not all
+        # taken by the first. A worker that replaces another finds none.
+        self._ready_marks, end = os.pipe()
+        os.set_blocking(self._ready_marks, False)
+        os.write(end, b"." * (plan.workers - 1) + LAST)
         os.close(end)
         # Who holds the lock on it is the consumer; when that process dies, the one that replaces it takes the lock.
         self.consumer_lock = os.memfd_create("tillgate-consumer", os.MFD_CLOEXEC)
@@ -150,10 +152,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
         if worker.consumes:
             return
         try:
-            first = os.read(self._first, 1)
+            mark = os.read(self._ready_marks, 1)
         except BlockingIOError:
             return
-        if first:
+        if mark == LAST:
             self.plan.announce()
 
 

@@ -1,13 +1,16 @@
-"""A thread stays with a connection whose requests follow each other, but never so that others get none."""
+"""Who serves a connection: all workers from the beginning, and a thread that stays with it while others are served too."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
-from serving import STAYING, THREADS, Worker
+from serving import STAYING, THREADS, Plan, Worker, _Server, listen
 
 
 class Connection:
@@ -65,3 +68,16 @@ def test_a_worker_that_ends_keeps_nobody(worker: Worker) -> None:
     connection = Connection(3)
     assert worker.handle(connection)
     assert connection.handled == 1
+
+
+def test_a_server_says_that_it_is_ready_when_its_last_worker_is() -> None:
+    told: list[str] = []
+    listener = listen("127.0.0.1", 0)
+    server = _Server(Plan(load=lambda: None, listener=listener, announce=lambda: told.append("ready"), workers=3))  # type: ignore[arg-type, return-value]
+    with contextlib.closing(socket.socket(fileno=int(server.cfg.settings["bind"].value[0].removeprefix("fd://")))):
+        seen = []
+        # The one that works on jobs says nothing, nor one that replaces another later on.
+        for consumes in (False, True, False, False, False):
+            server._ready(SimpleNamespace(consumes=consumes))  # type: ignore[arg-type]
+            seen.append(len(told))
+    assert seen == [0, 0, 0, 1, 1]
