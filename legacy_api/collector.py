@@ -29,7 +29,6 @@ _DATA = b"profiles_data"
 _UNTRIMMED = b"delimiter"  # may be a tab
 _KEY, _PASSWORD = b"user_api_key", b"user_password"
 _SPELLINGS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ.- ", b"abcdefghijklmnopqrstuvwxyz___")
-_AROUND = b" \t\r\n"
 _BOM = codecs.BOM_UTF8
 
 
@@ -38,7 +37,7 @@ def canonical(name: bytes) -> bytes:
 
     Line breaks around it are dropped too: a form that was written as a text file has them after its `&`s.
     """
-    return name.strip(_AROUND).translate(_SPELLINGS)
+    return name.strip(b" \t\r\n").translate(_SPELLINGS)
 
 
 class Data:
@@ -136,7 +135,7 @@ class Collector(Sink):
         count, size = self._count, self._size
         place = start
         for name, value in islice(fields, start, None):
-            spelled = name.strip(_AROUND).translate(_SPELLINGS)
+            spelled = canonical(name)
             if not spelled or spelled in kept or spelled == _DATA or count >= MAX_FIELDS or size > room:
                 break
             if len(value) > MAX_FIELD or not (name.isascii() and value.isascii()):

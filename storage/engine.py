@@ -197,13 +197,17 @@ class Database:
             return self._looks_at_hand.pop()
         except IndexError:
             connection = self._connected()
-        if self.kind is Kind.POSTGRESQL:
-            # No transaction, whose beginning and end would be two exchanges more. So it is for looks for good.
-            driver: Any = connection.driver_connection
-            driver.autocommit = True
-            # A plan that was made when a table had one page, and is kept, would read all of it when it has thousands.
-            driver.execute("SET enable_seqscan = off")
-        return connection, self._workspace(connection)
+        try:
+            if self.kind is Kind.POSTGRESQL:
+                # No transaction, whose beginning and end would be two exchanges more. So it is for looks for good.
+                driver: Any = connection.driver_connection
+                driver.autocommit = True
+                # A plan that was made when a table had one page, and is kept, would read all of it when it has thousands.
+                driver.execute("SET enable_seqscan = off")
+            return connection, self._workspace(connection)
+        except BaseException:
+            self._drop(connection)
+            raise
 
     def _drop(self, connection: PoolProxiedConnection) -> None:
         # Not into the pool again: in which state it is nobody knows. If PostgreSQL has gone, the others' have with it.
@@ -262,13 +266,17 @@ class Looking:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Gives everything back."""
         database, (connection, work) = self._database, self._taken
+        rests = False
         try:
             if kind is None:
                 work.rest()
+                rests = True
+        finally:
+            # Never back into the pool, where nobody expects a connection without transactions.
+            if rests:
                 database._looks_at_hand.append(self._taken)
             else:
                 database._drop(connection)
-        finally:
             database._looks.leave(None)
 
 
