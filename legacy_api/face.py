@@ -1,20 +1,21 @@
 """The face of the legacy form protocol: its URLs, its HTTP, and the one place where faults become replies.
 
-Source: docs/protocol.md, Transport and 6.
+A WSGI application in front of Flask's, which would be two fifths of what a terminal's question costs: of a form that is
+read raw, and a reply of six headers, nothing is left for a framework to do. Source: docs/protocol.md, Transport and 6.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import chain
 from secrets import token_hex
+from typing import Any
 
-from flask import Flask, Request, Response, request
-from werkzeug.routing import Rule
+from flask import Flask
 
 from importing.access import Access, authenticate
 from importing.core import Core
@@ -28,7 +29,8 @@ from transport.door import fault_of
 from transport.rate import Limiter, Whose, unlimited
 
 PATHS = ("/", "/api.php", "/api")
-ENDPOINT = "legacy"
+# Some servers say nothing where a host alone was asked for.
+SERVED = frozenset(("", *PATHS))
 
 # For senders that prefer statuses. By default they all get 200: many clients read the body on 2xx only.
 STATUS: Mapping[Category, HTTPStatus] = {
@@ -43,10 +45,18 @@ RETRY_AFTER = 5  # seconds
 SHORT = 16 * 1024
 
 # Any page may read the reply: who asks is in the fields, never in a cookie.
-CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "X-Request-Id, X-Batch-Id, Idempotent-Replayed, Retry-After",
-}
+CORS = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Expose-Headers", "X-Request-Id, X-Batch-Id, Idempotent-Replayed, Retry-After"),
+)
+UNTOLD = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
+# What a preflight asks for is said again in its reply: names of headers, and nothing else.
+HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
+
+Environ = dict[str, Any]
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 log = logging.getLogger("tillgate.legacy")
 
@@ -63,17 +73,30 @@ class Options:
 
 def mount(app: Flask, core: Core, options: Options) -> None:
     """Serve the protocol at its paths, for every method: what is not served is refused in the caller's format."""
-    face = Face(core, options)
-    app.view_functions[ENDPOINT] = lambda: face.serve(request)
-    for path in PATHS:
-        app.url_map.add(Rule(path, endpoint=ENDPOINT))
+    face, others = Face(core, options), app.wsgi_app
+
+    def serve(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] in SERVED:
+            return face(environ, start_response)
+        return others(environ, start_response)
+
+    app.wsgi_app = serve  # type: ignore[method-assign]
+
+
+@dataclass(slots=True)
+class Response:
+    """What is sent: the status, the headers, and the body, one that is long as it is written."""
+
+    headers: list[tuple[str, str]]
+    body: Iterable[bytes]
+    status: HTTPStatus = HTTPStatus.OK
 
 
 @dataclass(slots=True)
 class Exchange:
     """What is known of one request so far: enough to refuse it in its own language at any moment."""
 
-    request: Request
+    environ: Environ
     request_id: str
     fields: Mapping[str, str]
     credentials: tuple[str, str, str] | None = None
@@ -82,7 +105,7 @@ class Exchange:
     @property
     def is_short(self) -> bool:
         """Whether the body is announced, and so short that it has most likely arrived already."""
-        environ = self.request.environ
+        environ = self.environ
         if "HTTP_CONTENT_ENCODING" in environ or "HTTP_TRANSFER_ENCODING" in environ:
             return False
         length = environ.get("CONTENT_LENGTH") or ""
@@ -96,18 +119,20 @@ class Face:
         self._core = core
         self._options = options
 
-    def serve(self, request: Request) -> Response:
-        """The response to any request."""
-        exchange = Exchange(request, token_hex(16), {})
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """WSGI: the response to any request."""
+        exchange = Exchange(environ, token_hex(16), {})
         try:
-            return self._answered(exchange)
+            response = self._answered(exchange)
         except Exception as error:  # the outermost door
-            return self._refused(exchange, fault_of(error, exchange.request_id, log))
+            response = self._refused(exchange, fault_of(error, exchange.request_id, log))
+        start_response(STATUS_LINES[response.status], response.headers)
+        return response.body
 
     def _answered(self, exchange: Exchange) -> Response:
-        method = exchange.request.method
-        sent = exchange.request.headers
-        if method == "OPTIONS" and "Origin" in sent and "Access-Control-Request-Method" in sent:
+        environ = exchange.environ
+        method = environ["REQUEST_METHOD"].upper()
+        if method == "OPTIONS" and "HTTP_ORIGIN" in environ and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
             return _preflight(exchange)
         if method == "HEAD":
             self._learn_format(exchange)
@@ -120,9 +145,9 @@ class Face:
         chosen = choose(form.fields)
         response = _response(exchange, chosen, _body(chosen.encode(answer.root)))
         if answer.batch_id:
-            response.headers["X-Batch-Id"] = answer.batch_id
+            response.headers.append(("X-Batch-Id", answer.batch_id))
         if answer.replayed:
-            response.headers["Idempotent-Replayed"] = "true"
+            response.headers.append(("Idempotent-Replayed", "true"))
         return response
 
     def _call(self, exchange: Exchange, form: Form) -> Answer:
@@ -134,7 +159,7 @@ class Face:
         call = calls.find(form.fields)
         if call.imports and not access.may_import:
             raise Fault("no_permission")
-        key = exchange.request.headers.get("Idempotency-Key", "").strip()
+        key = exchange.environ.get("HTTP_IDEMPOTENCY_KEY", "").strip()
         return call.answer(Asked(self._core, access, form, key, exchange.request_id))
 
     def _read(self, exchange: Exchange) -> Form:
@@ -150,7 +175,7 @@ class Face:
                 raise
 
         try:
-            form = read_form(exchange.request.environ, self._options.limits, admit)
+            form = read_form(exchange.environ, self._options.limits, admit)
         except Unreadable as error:
             exchange.fields = error.fields
             raise error.fault from error
@@ -161,7 +186,7 @@ class Face:
         """Read a request that is refused anyway, if it is short, for the format that it asks for; else its query."""
         limits = replace(self._options.limits, max_body=min(SHORT, self._options.limits.max_body))
         try:
-            with read_form(exchange.request.environ, limits, lambda _: None) as form:
+            with read_form(exchange.environ, limits, lambda _: None) as form:
                 exchange.fields = form.fields
         except Unreadable as error:
             exchange.fields = error.fields
@@ -173,7 +198,7 @@ class Face:
         if exchange.credentials != sent:
             exchange.credentials = sent
             try:
-                exchange.access = authenticate(self._core, *sent, exchange.request.remote_addr or "")
+                exchange.access = authenticate(self._core, *sent, exchange.environ.get("REMOTE_ADDR") or "")
             except Fault as fault:
                 exchange.access = fault
         if not isinstance(exchange.access, Access):
@@ -185,11 +210,11 @@ class Face:
         root = replies.refused(fault, details=is_yes(exchange.fields.get("details", "")))
         response = _response(exchange, chosen, _body(chosen.encode(root)))
         if fault.category is Category.BUSY or fault.retry_after:
-            response.headers["Retry-After"] = str(fault.retry_after or RETRY_AFTER)
+            response.headers.append(("Retry-After", str(fault.retry_after or RETRY_AFTER)))
         if chosen.kind is not Kind.JSONP:
-            response.status_code = self._status(fault)
-        if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            response.headers["Allow"] = "GET, HEAD, POST" if self._options.get else "HEAD, POST"
+            response.status = self._status(fault)
+        if response.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers.append(("Allow", "GET, HEAD, POST" if self._options.get else "HEAD, POST"))
         return response
 
     def _status(self, fault: Fault) -> HTTPStatus:
@@ -209,18 +234,11 @@ def _check_common(fields: Mapping[str, str]) -> None:
 
 
 def _response(exchange: Exchange, chosen: Format, body: bytes | Iterator[bytes]) -> Response:
-    # All headers at once: each that is set by itself is first looked for among the others.
-    headers = [
-        ("Content-Type", chosen.kind.value),
-        *CORS.items(),
-        ("X-Request-Id", exchange.request_id),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
-    if isinstance(body, bytes):
-        headers.append(("Content-Length", str(len(body))))
-        return Response([body], headers=headers)
-    return Response(body, headers=headers)
+    headers = [("Content-Type", chosen.kind.value), ("X-Request-Id", exchange.request_id), *CORS, *UNTOLD]
+    if not isinstance(body, bytes):
+        return Response(headers, body)
+    headers.append(("Content-Length", str(len(body))))
+    return Response(headers, (body,))
 
 
 def _body(pieces: Iterator[bytes]) -> bytes | Iterator[bytes]:
@@ -231,14 +249,9 @@ def _body(pieces: Iterator[bytes]) -> bytes | Iterator[bytes]:
 
 
 def _preflight(exchange: Exchange) -> Response:
-    response = Response(status=HTTPStatus.NO_CONTENT)
-    del response.headers["Content-Type"]
-    response.headers.update(CORS)
-    response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-    wanted = exchange.request.headers.get("Access-Control-Request-Headers")
-    if wanted:
-        response.headers["Access-Control-Allow-Headers"] = wanted
-    response.headers["Access-Control-Max-Age"] = "86400"
-    response.headers["X-Request-Id"] = exchange.request_id
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    headers = [*CORS, ("Access-Control-Allow-Methods", "GET, POST"), ("Access-Control-Max-Age", "86400")]
+    wanted = exchange.environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+    if wanted and HEADER_NAMES.fullmatch(wanted):
+        headers.append(("Access-Control-Allow-Headers", wanted))
+    headers += [("X-Request-Id", exchange.request_id), ("Cache-Control", "no-store")]
+    return Response(headers, (), HTTPStatus.NO_CONTENT)
