@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from importing.core import Core
 from importing.faults import Fault
@@ -14,8 +14,7 @@ from storage import senders
 from storage.engine import now
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """Who is asking. `account` is the store's number, `account_id` what the protocols call it.
 
     `newest` is the number of the account's newest change when it was asked.

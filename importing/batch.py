@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from importing.faults import Problem
 from importing.fields import Field
@@ -148,8 +148,7 @@ class Made:
     card_number: str
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Rows: `updated` counts every matched row that was processed; `unchanged` are those of them that changed nothing."""
 
     new: int = 0

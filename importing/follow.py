@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -26,8 +26,7 @@ PAGE = 1000
 ENDED = frozenset(("imported", "failed", "cancelled", "undone"))
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """Rows: all there are (0 until they are counted), those that are dealt with, and of these the good and the bad."""
 
     total: int = 0
@@ -50,8 +49,7 @@ class Reason:
     values: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
+class Followed(NamedTuple):
     """A batch as its sender may see it. Times are milliseconds since the epoch, 0 where it has not come to that.
 
     `status`: queued, running, imported, failed, cancelled or undone. `kind`: import or undo, whose progress is told in

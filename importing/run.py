@@ -127,9 +127,9 @@ def place(batch: Batch) -> int:
     """What equal requests share (see Workspace.alone)."""
     # Who sends the same key, or without one the same request, shares a place; everybody else has one of his own.
     if batch.request_key is not None:
-        name = json.dumps([batch.account, batch.request_key])
+        name = repr((batch.account, batch.request_key))
     elif batch.request_digest:
-        name = json.dumps([batch.account, batch.user, batch.request_digest.hex()])
+        name = repr((batch.account, batch.user, batch.request_digest))
     else:
         return secrets.randbits(62)
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
@@ -14,7 +13,7 @@ from importing.batch import Source
 from importing.charset import UTF_8, Charset, Evidence
 from importing.faults import Fault
 from legacy_api.budget import Loan
-from legacy_api.digest import is_known
+from legacy_api.digest import SETTINGS, is_known
 from transport.sink import Sink
 
 Admit = Callable[[Mapping[str, str]], None]
@@ -25,11 +24,16 @@ MAX_FIELDS_SIZE = 8 * 1024 * 1024
 IN_MEMORY = 256 * 1024
 DISK_FULL_RETRY_AFTER = 60
 
+# So many fields that senders repeat are known by sight, of so many bytes at most each.
+FAMILIAR, FAMILIAR_SIZE = 2_000, 200
+
 _DATA = b"profiles_data"
-_UNTRIMMED = b"delimiter"  # may be a tab
-_KEY, _PASSWORD = b"user_api_key", b"user_password"
+_UNTRIMMED = "delimiter"  # may be a tab
 _SPELLINGS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ.- ", b"abcdefghijklmnopqrstuvwxyz___")
 _BOM = codecs.BOM_UTF8
+# A field as it stands in a form -> its canonical name, its value as `Collector.fields` has it, and their length. What a
+# terminal sends with every batch is two dozen of such; never credentials, and nothing that says who somebody is.
+_familiar: dict[bytes, tuple[str, str, int]] = {}
 
 
 def canonical(name: bytes) -> bytes:
@@ -109,7 +113,9 @@ class Collector(Sink):
         self._header_key = header_key
         self._labels = [label]
         self._evidence = Evidence()
-        self._fields: dict[bytes, bytes] = {}
+        # Those of ASCII alone, which reads the same in every charset, are there as they will be told; the others raw.
+        self._plain: dict[str, str] = {}
+        self._raw: dict[bytes, bytes] = {}
         self._count = self._size = 0
         self._data: Data | None = None
         self._name = b""
@@ -121,31 +127,39 @@ class Collector(Sink):
 
     # The sink
 
-    def take(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        # A small batch has two dozen of them, which bit by bit would be a quarter of its work.
-        done = 0
-        while done < len(fields):
-            done = self._take_plain(fields, done)
-            super().take(fields[done : done + 1])
-            done += 1
-
-    def _take_plain(self, fields: Sequence[tuple[bytes, bytes]], start: int) -> int:
-        """Keep those from `start` on about which there is nothing to decide. Returns the place of the first that is other."""
-        kept, room = self._fields, MAX_FIELDS_SIZE - 2 * MAX_FIELD
-        count, size = self._count, self._size
-        place = start
-        for name, value in islice(fields, start, None):
-            spelled = canonical(name)
-            if not spelled or spelled in kept or spelled == _DATA or count >= MAX_FIELDS or size > room:
-                break
-            if len(value) > MAX_FIELD or not (name.isascii() and value.isascii()):
-                break
+    def unfamiliar(self, fields: Sequence[bytes]) -> Iterator[bytes]:
+        # A small batch has two dozen fields, which bit by bit would be a quarter of its work.
+        every = iter(fields)
+        if self._raw or self._count + len(fields) > MAX_FIELDS:
+            yield from every
+        plain, find = self._plain, _familiar.get
+        count = size = 0
+        for field in every:
+            known = find(field)
+            if known is None or known[0] in plain:
+                yield field
+                if self._raw:  # what a familiar one may have to take the place of
+                    yield from every
+                continue
+            name, plain[name], length = known
             count += 1
-            size += len(spelled) + len(value)
-            kept[spelled] = value
-            place += 1
-        self._count, self._size = count, size
-        return place
+            size += length
+        self._count += count
+        self._size += size
+
+    def take(self, field: bytes, name: bytes, value: bytes) -> None:
+        told = canonical(name)
+        plain = name.isascii() and value.isascii() and told and told != _DATA
+        if not plain or len(value) > MAX_FIELD or self._count >= MAX_FIELDS:
+            super().take(field, name, value)
+            return
+        self._count += 1
+        self._keep(told, value)
+        if len(field) <= FAMILIAR_SIZE and (setting := told.decode()) in SETTINGS and setting in self._plain:
+            if len(_familiar) >= FAMILIAR:
+                _familiar.clear()
+            kept = self._plain[setting]
+            _familiar[field] = (setting, kept, len(setting) + len(kept))
 
     def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None:
         self._count += 1
@@ -195,22 +209,23 @@ class Collector(Sink):
     @property
     def is_empty(self) -> bool:
         """Whether nothing that the protocol knows has come."""
-        return self._data is None and not any(is_known(name.decode("latin-1")) for name in self._fields)
+        names = (*self._plain, *(name.decode("latin-1") for name in self._raw))
+        return self._data is None and not any(map(is_known, names))
 
     @property
     def charset(self) -> Charset:
-        labels = [*self._labels, self._fields.get(b"_charset_", b"").decode("latin-1"), self._part_label]
-        return self._evidence.charset(labels)
+        # A label with other characters than ASCII's names none.
+        return self._evidence.charset((*self._labels, self._plain.get("_charset_", ""), self._part_label))
 
     def fields(self) -> dict[str, str]:
         """The fields so far, decoded and trimmed, with one API key under the name `user_api_key`."""
         charset = self.charset
         if self._told is not None and self._told[:2] == (self._count, charset):
             return self._told[2]
-        codec = charset.codec
-        fields = {name.decode(codec): value.decode(codec).strip() for name, value in self._fields.items()}
-        if _UNTRIMMED in self._fields:
-            fields[_UNTRIMMED.decode()] = self._fields[_UNTRIMMED].decode(codec)
+        fields = self._plain.copy()
+        for raw_name, raw_value in self._raw.items():
+            name, value = raw_name.decode(charset.codec), raw_value.decode(charset.codec)
+            fields[name] = value if name == _UNTRIMMED else value.strip()
         password = fields.pop("user_password", "")
         if key := self._header_key or fields.get("user_api_key") or password:
             fields["user_api_key"] = key
@@ -244,19 +259,29 @@ class Collector(Sink):
 
     def _has_credentials(self) -> bool:
         """All three have come, in ASCII: how other characters read is not known before the end of the request."""
-        keys = (self._fields.get(_KEY, b"").strip(), self._fields.get(_PASSWORD, b"").strip())
-        key = b"header" if self._header_key else keys[0] or keys[1]
-        credentials = (self._fields.get(b"user_id", b"").strip(), key, self._fields.get(b"account_id", b"").strip())
-        return all(value and value.isascii() for value in credentials)
+        if b"user_api_key" in self._raw:
+            return False
+        told = self._plain.get
+        key = self._header_key or told("user_api_key") or told("user_password")
+        return bool(key and key.isascii() and told("user_id") and told("account_id"))
 
     def _keep(self, name: bytes, value: bytes) -> None:
-        replaced = self._fields.get(name)
-        size = self._size + len(value) + (len(name) if replaced is None else -len(replaced))
+        told = name.decode("latin-1")
+        kept: str | bytes = value
+        if name.isascii() and value.isascii():
+            kept = value.decode() if told == _UNTRIMMED else value.decode().strip()
+        replaced = self._raw.get(name, self._plain.get(told))
+        size = self._size + len(kept) + (len(name) if replaced is None else -len(replaced))
         if size > MAX_FIELDS_SIZE:
             self._refuse_if_known(name, f"its fields are over {MAX_FIELDS_SIZE} bytes")
             return
         self._size = size
-        self._fields[name] = value
+        if isinstance(kept, str):
+            self._raw.pop(name, None)
+            self._plain[told] = kept
+        else:
+            self._plain.pop(told, None)
+            self._raw[name] = kept
 
     def _refuse_if_known(self, name: bytes, reason: str) -> None:
         """Unknown fields are ignored, huge ones too: clients forward unrelated extras."""

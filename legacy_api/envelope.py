@@ -6,12 +6,12 @@ Parameters are judged in the order of docs/protocol.md, Parameters; the first th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from marshmallow import EXCLUDE, Schema, pre_load
 from marshmallow import fields as read
@@ -23,11 +23,9 @@ from importing.batch import Batch, Delimited, Header, Mode, OnError
 from importing.core import Core
 from importing.faults import Fault
 from importing.layout import side_by_side
+from legacy_api.digest import KEPT, Alike, alike
 from legacy_api.form import Form
-from legacy_api.headers import NUMBERED, headers
-
-_Sent = tuple[tuple[str, str], ...]
-Found = TypeVar("Found")
+from legacy_api.headers import headers
 
 YES = frozenset(("yes", "y", "true", "1"))
 APIS = frozenset((Decimal("1.5"), Decimal("1.6")))
@@ -43,9 +41,8 @@ MODES: Mapping[str, Mode] = {
 ON_ERROR: Mapping[str, OnError] = {"": OnError.REJECT, "reject": OnError.REJECT, "skip": OnError.SKIP}
 FEWEST_CARD_DIGITS, MOST_CARD_DIGITS = 4, 32
 LONGEST_REQUEST_ID = 255
+LONGEST_API = 41  # what _NUMBER takes at most
 PAGE, LONGEST_PAGE = 20, 100
-# So many sets of parameters, and of headers, are remembered, of at most so many characters each.
-KEPT, KEPT_SIZE = 128, 4_000
 
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -77,8 +74,13 @@ def is_yes(value: str) -> bool:
 def check_api(fields: Mapping[str, str]) -> None:
     """Raises bad_api for anything but 1.5 and 1.6, compared as numbers. Absent and blank are served alike."""
     sent = fields.get("api", "").strip()
-    if sent and not (_NUMBER.fullmatch(sent) and Decimal(sent) in APIS):
+    if sent and not (len(sent) <= LONGEST_API and _is_served(sent)):
         raise Fault("bad_api", value=sent)
+
+
+@lru_cache(maxsize=16)
+def _is_served(api: str) -> bool:
+    return _NUMBER.fullmatch(api) is not None and Decimal(api) in APIS
 
 
 def batch(asked: Asked, account: Account) -> Batch:
@@ -86,10 +88,12 @@ def batch(asked: Asked, account: Account) -> Batch:
     fields = asked.form.fields
     asking = _ACCOUNT.set(account)
     try:
-        sent = _remembered(_parameters, {name: fields[name] for name in _NAMES if name in fields}, account)
+        # What senders send alike with every batch is judged once: a third of a small batch's work.
+        told = alike(fields)
+        every, version = tuple(fields.items()), account.version
+        sent = _parameters(every, version) if told is None else _known_parameters(told, version)
         request_id = _request_id(fields.get("request_id", "").strip() or asked.idempotency_key)
-        numbered = {name: fields[name] for name in fields if name.startswith(NUMBERED)}
-        columns = _remembered(_headers, numbered, account)
+        columns = _headers(every, version) if told is None else _known_headers(told, version)
     finally:
         _ACCOUNT.reset(asking)
     source = asked.form.data
@@ -229,27 +233,17 @@ class BatchParameters(Schema):
 # One for all requests: to make a schema copies every field of it, a tenth of what a terminal's post takes. A request's
 # own id is judged behind the others, apart.
 _PARAMETERS = BatchParameters(exclude=("request_id",))
-_NAMES = tuple(field.data_key or name for name, field in _PARAMETERS.fields.items())
 _ACCOUNT: ContextVar[Account] = ContextVar("account")
 
 
-def _remembered(judged: Callable[[_Sent, Hashable], Found], sent: Mapping[str, str], account: Account) -> Found:
-    """What is judged of fields, which most senders send alike with every batch: a third of a small batch's work.
-
-    Long ones are not kept in memory. Of an account its version says all that is asked.
-    """
-    short = sum(map(len, sent.values())) + sum(map(len, sent)) <= KEPT_SIZE
-    judge = judged if short else judged.__wrapped__  # type: ignore[attr-defined]
-    found: Found = judge(tuple(sent.items()), account.version)
-    return found
-
-
-@lru_cache(maxsize=KEPT)
-def _parameters(sent: _Sent, _version: Hashable) -> Mapping[str, Any]:
+def _parameters(sent: Alike, _version: Hashable) -> Mapping[str, Any]:
     found: dict[str, Any] = _PARAMETERS.load(dict(sent))
     return found
 
 
-@lru_cache(maxsize=KEPT)
-def _headers(sent: _Sent, _version: Hashable) -> tuple[Header, ...]:
+def _headers(sent: Alike, _version: Hashable) -> tuple[Header, ...]:
     return headers(dict(sent), _ACCOUNT.get().fields)
+
+
+_known_parameters = lru_cache(maxsize=KEPT)(_parameters)
+_known_headers = lru_cache(maxsize=KEPT)(_headers)

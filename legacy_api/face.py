@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from itertools import chain
+from itertools import chain, count
 from secrets import token_hex
 from typing import Any
 
@@ -118,10 +118,12 @@ class Face:
     def __init__(self, core: Core, options: Options) -> None:
         self._core = core
         self._options = options
+        # Of a request's id this half is the process's; the other one counts.
+        self._series, self._numbers = token_hex(8), count()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """WSGI: the response to any request."""
-        exchange = Exchange(environ, token_hex(16), {})
+        exchange = Exchange(environ, f"{self._series}{next(self._numbers):016x}", {})
         try:
             response = self._answered(exchange)
         except Exception as error:  # the outermost door
@@ -141,8 +143,8 @@ class Face:
             self._learn_format(exchange)
             raise Fault("get_disabled") if method == "GET" else Fault("method_not_allowed", method=method)
         with self._read(exchange) as form:
+            chosen = _check_common(form.fields)
             answer = self._call(exchange, form)
-        chosen = choose(form.fields)
         response = _response(exchange, chosen, _body(chosen.encode(answer.root)))
         if answer.batch_id:
             response.headers.append(("X-Batch-Id", answer.batch_id))
@@ -151,7 +153,6 @@ class Face:
         return response
 
     def _call(self, exchange: Exchange, form: Form) -> Answer:
-        _check_common(form.fields)
         access = self._authenticated(exchange)
         standing = self._options.limiter.count(Whose.LEGACY_USER, access.user_id)
         if standing is not None:
@@ -225,12 +226,13 @@ class Face:
         return STATUS.get(fault.category, HTTPStatus.BAD_REQUEST) if self._options.http_status else HTTPStatus.OK
 
 
-def _check_common(fields: Mapping[str, str]) -> None:
+def _check_common(fields: Mapping[str, str]) -> Format:
     """What is judged before the credentials: `output` and `callback`, then `API`."""
     chosen = choose(fields)
     if chosen.fault is not None:
         raise chosen.fault
     envelope.check_api(fields)
+    return chosen
 
 
 def _response(exchange: Exchange, chosen: Format, body: bytes | Iterator[bytes]) -> Response:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from importing import follow, undoable
 from importing.batch import Made
 from importing.core import Core
 from importing.faults import Problem
-from importing.follow import Followed
+from importing.follow import Followed, Progress
 from legacy_api.replies import Answer, Group, Groups, Node, Text, customers, problems, success
 
 # The statuses of a batch whose codes and cards stand in the store, and do not grow any more.
@@ -31,6 +32,7 @@ def changed(found: Followed) -> Answer:
     return Answer(success(Group("batch", _head(found))))
 
 
+@lru_cache(maxsize=1024)
 def stamp(milliseconds: int) -> str:
     """A time as this protocol writes it, in UTC.
 
@@ -70,5 +72,4 @@ def _batch(core: Core, account: int, found: Followed) -> Group:
 
 
 def _progress(found: Followed) -> Group:
-    names = ("total", "processed", "successful", "failed")
-    return Group("progress", tuple(Text(name, str(getattr(found.progress, name))) for name in names))
+    return Group("progress", tuple(map(Text, Progress._fields, map(str, found.progress))))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from itertools import chain
 from json.encoder import encode_basestring_ascii as quoted
+from typing import NamedTuple
 
 from importing.faults import Fault
 from legacy_api.envelope import is_yes
@@ -23,8 +24,7 @@ class Kind(StrEnum):
     JSONP = "text/javascript"
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """How a reply is written. `fault` is what was wrong with the request's choice; the caller raises it in its turn."""
 
     kind: Kind = Kind.XML
@@ -155,27 +155,27 @@ def _escaped(value: str) -> str:
 
 
 def _json_group(group: Group, depth: int, condensed: bool) -> Iterator[str]:
-    colon = ":" if condensed else ": "
-    line = _line(depth + 1, condensed)
+    opening, comma, colon = _marks(depth + 1, condensed)
     # Most members are texts, and what is yielded passes through all the levels above: as few pieces as can be.
-    text, separator, comma = "", "{" + line, "," + line
+    text, separator = "", opening
     if group.status:
-        text, separator = f'{separator}"status"{colon}{quoted(group.status)}', comma
+        text, separator = f'{opening}"status"{colon}{quoted(group.status)}', comma
     for member in group.members:
-        if isinstance(member, Text):
-            text += f'{separator}"{member.name}"{colon}{quoted(member.value)}'
+        if type(member) is Text:
+            name, value = member
+            text += f'{separator}"{name}"{colon}{quoted(value)}'
             separator = comma
             continue
         name = member.wrapper or member.name if isinstance(member, Rows) else member.name
         yield f'{text}{separator}"{name}"{colon}'
         text, separator = "", comma
         match member:
-            case Texts():
-                yield from _json_array(map(quoted, member.values), depth + 1, condensed)
-            case Rows():
-                yield from _json_array(_json_records(member, depth + 2, condensed), depth + 1, condensed)
             case Group():
                 yield from _json_group(member, depth + 1, condensed)
+            case Rows():
+                yield from _json_array(_json_records(member, depth + 2, condensed), depth + 1, condensed)
+            case Texts():
+                yield from _json_array(map(quoted, member.values), depth + 1, condensed)
             case Groups():
                 yield from _json_groups(member, depth + 1, condensed)
     yield text + _line(depth, condensed) + "}"
@@ -210,6 +210,14 @@ def _json_records(rows: Rows, depth: int, condensed: bool) -> Iterator[str]:
         yield "{" + ",".join(members) + closing
 
 
+@cache
+def _marks(depth: int, condensed: bool) -> tuple[str, str, str]:
+    """What stands before the first member of an object, before each other one, and behind its name."""
+    line = _line(depth, condensed)
+    return "{" + line, "," + line, ":" if condensed else ": "
+
+
+@cache
 def _line(depth: int, condensed: bool) -> str:
     return "" if condensed else "\n" + "    " * depth
 

@@ -53,8 +53,7 @@ class Rows:
         return map(self.read, self.items)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """An element that holds others. `status` is the one attribute that the protocol knows; "" leaves it out."""
 
     name: str
@@ -73,8 +72,7 @@ class Groups:
 Node = Text | Texts | Rows | Group | Groups
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a call gives back: the tree, and what the face says of it in HTTP headers."""
 
     root: Group

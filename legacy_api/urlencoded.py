@@ -54,10 +54,10 @@ class Urlencoded:
 
     def feed(self, piece: bytes) -> None:
         *ended, last = piece.split(b"&")
-        if ended:
-            self._take(ended[0])
+        if ended and (self._in_value or self._name):
+            self._take(ended.pop(0))
             self._finish()
-            self._take_whole(ended[1:])
+        self._take_whole(ended)
         self._take(last)
 
     def feed_all(self, form: bytes) -> None:
@@ -69,14 +69,13 @@ class Urlencoded:
 
     def _take_whole(self, fields: Sequence[bytes]) -> None:
         # Nearly all of a form are such, and a small batch has dozens: what may be cut in two costs twice as much.
-        taken: list[tuple[bytes, bytes]] = []
-        for field in fields:
+        for field in self._sink.unfamiliar(fields):
             name, _, value = field.partition(b"=")
             if len(name) > MAX_NAME:
-                self._sink.take(taken)
                 raise Fault("bad_form", reason=_LONG_NAME)
-            taken.append((unquote(name), unquote(value)) if b"%" in field or b"+" in field else (name, value))
-        self._sink.take(taken)
+            if b"%" in field or b"+" in field:
+                name, value = unquote(name), unquote(value)
+            self._sink.take(field, name, value)
 
     def _take(self, part: bytes) -> None:
         if self._in_value:

@@ -18,8 +18,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-from storage import inflight, staging
+from storage import staging
 from storage.checkpoint import Checkpoints, checkpointing
+from storage.inflight import InFlight
 from storage.seats import Seats
 from storage.turn import Busy, Lines, WriteTurn, begin_writing
 from storage.workspace import Workspace
@@ -75,6 +76,7 @@ class Database:
             self.path = Path(parsed.database or data_dir / "tillgate.db")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._turn = WriteTurn(self.path)
+            self._in_flight = InFlight(data_dir / "inflight.lock")
             self._checkpoints = Checkpoints(self.path)
             self._seats = Seats(self._seated, self._turn)
             self.engine = create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=56)
@@ -157,7 +159,7 @@ class Database:
         if self.kind is Kind.POSTGRESQL:
             yield
             return
-        with inflight.alone(self.data_dir / "inflight.lock", place):
+        with self._in_flight.alone(place):
             yield
 
     def looking(self) -> Looking:
@@ -234,6 +236,7 @@ class Database:
         self._let_go()
         if self.kind is Kind.SQLITE:
             self._seats.close()
+            self._in_flight.close()
             self._checkpoints.finish()
         self.engine.dispose()
 

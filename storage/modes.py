@@ -7,7 +7,7 @@ none. Codes, cards and user names are keys and are not written here. Free attrib
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from storage.models import PROFILE
 
@@ -16,8 +16,7 @@ REPLACE, UPDATE, IGNORE = "yes", "update", "ignore"
 SECRETS = (("password_digest", "password_version"), ("pin_digest", "pin_version"))
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What the statements of a batch depend on.
 
     `columns` are the staged ones. `partial`: some row leaves out a column of the batch. `clears`: some row gives a blank

@@ -31,36 +31,49 @@ _numbers = itertools.count()
 
 
 class Sent:
-    """What a statement that was sent found. The first look at it waits for the answer."""
+    """What a statement that was sent found. The first look at it waits for the answer, if that has not come yet."""
+
+    def __init__(self, count: int, rows: list[tuple[Any, ...]]) -> None:
+        self._count = count
+        self._rows = rows
+
+    @property
+    def count(self) -> int:
+        """How many rows it touched."""
+        return self._count
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows of a query that has few."""
+        return self._rows
+
+
+class _OnItsWay(Sent):
+    """Of a statement that PostgreSQL has not answered yet, or not been asked."""
 
     def __init__(self, work: Statements, cursor: Any, table: str | None) -> None:
         self._work = work
         self._cursor = cursor
         self._table = table
-        # SQLite has answered by now, with a cursor that the next statement takes over.
-        self._found: tuple[int, list[tuple[Any, ...]]] | None = None
-        if work.sqlite:
-            self._found = (cursor.rowcount, cursor.fetchall() if cursor.description else [])
+        self._found: Sent | None = None
 
     @property
     def count(self) -> int:
-        """How many rows it touched."""
-        return self._answer[0]
+        return self._answer.count
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
-        """The rows of a query that has few."""
-        return self._answer[1]
+        return self._answer.rows
 
     @property
-    def _answer(self) -> tuple[int, list[tuple[Any, ...]]]:
+    def _answer(self) -> Sent:
         if self._found is None:
             self._work.settle()
             # `description` would say it too, and describe every column for that.
             told = self._cursor.rownumber is not None
-            self._found = (self._cursor.rowcount, self._cursor.fetchall() if told else [])
+            self._found = Sent(self._cursor.rowcount, self._cursor.fetchall() if told else [])
             self._cursor.close()
-            if self._table and not self._found[0]:
+            if self._table and not self._found.count:
                 self._work.unnote(self._table)
         return self._found
 
@@ -102,11 +115,19 @@ class Statements:
 
     def send(self, statement: str, /, **values: object) -> Sent:
         """Run one statement whose answer nobody waits for yet."""
-        cursor = self._sending()
-        cursor.execute(spelled(statement, self.kind), values)
-        table = _inserted_into(statement)
-        new = table is not None and cursor.rowcount != 0 and self._note(table)
-        return Sent(self, cursor, table if new else None)
+        text, table = _read(statement, self.kind)
+        if not self.sqlite:
+            cursor = self._sending()
+            cursor.execute(text, values)
+            return _OnItsWay(self, cursor, table if table and self._note(table) else None)
+        # SQLite has answered by now, with a cursor that the next statement takes over.
+        cursor = self._cursor.execute(text, values)
+        if table is None:
+            return Sent(cursor.rowcount, cursor.fetchall())
+        count = cursor.rowcount
+        if count:
+            self._note(table)
+        return Sent(count, [])
 
     def _sending(self) -> Any:
         """A cursor whose answers nobody waits for."""
@@ -126,7 +147,8 @@ class Statements:
     def execute(self, statement: str, /, **values: object) -> int:
         """Run one statement; returns how many rows it touched."""
         count = int(self._run(statement, values).rowcount)
-        if count and (table := _inserted_into(statement)):
+        table = _read(statement, self.kind)[1]
+        if count and table:
             self._note(table)
         return count
 
@@ -244,6 +266,7 @@ def _several(insert: str, marks: str, rows: int) -> str:
 
 
 @lru_cache(maxsize=2000)
-def _inserted_into(statement: str) -> str | None:
+def _read(statement: str, kind: str) -> tuple[str, str | None]:
+    """A statement as the database spells it, and the table that it inserts rows into."""
     found = _INSERTED.match(statement)
-    return found[1] if found else None
+    return spelled(statement, kind), found[1] if found else None

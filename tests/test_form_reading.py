@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
+from legacy_api import collector
+from legacy_api.digest import APART, MEANING
 from tests.form_requests import (
     BATCH,
     BOUNDARY,
@@ -237,3 +241,53 @@ def test_arrays_are_unknown_names() -> None:
 def test_one_key_counts(fields: list[tuple[str | bytes, str | bytes]], header: str | None, key: str) -> None:
     headers = {} if header is None else {"HTTP_API_ACCESS_KEY": header}
     assert fields_of(fields, headers=headers) == {"user_api_key": key}
+
+
+# Fields that are known by sight
+
+
+def _again(fields: list[tuple[str, str]]) -> Mapping[str, str]:
+    """Read a form twice: the second time its fields are known, as far as they are remembered."""
+    body = urlencoded(fields)
+    first, second = (read(environ(body))[0] for _ in range(2))
+    assert second.fields == first.fields
+    return second.fields
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("type", "customers_batch"), ("TYPE", "x"), ("type", "customers_batch")],
+        [("type", "x"), ("type", "customers_batch"), ("Type ", "y"), ("_", "1")],
+        [("type", "\u00e9"), ("type", "customers_batch")],
+        [("type", "customers_batch"), ("type", "\u00e9")],
+        [("d\u00e9limiter", "x"), ("delimiter", "\t"), ("type", "customers_batch")],
+        [("delimiter", " \t"), ("output", " json "), ("output", "xml")],
+    ],
+)
+def test_the_last_field_of_a_name_wins_whether_it_is_known_or_not(fields: list[tuple[str, str]]) -> None:
+    wanted = {name.strip().lower(): value if name == "delimiter" else value.strip() for name, value in fields}
+    assert _again(fields) == wanted
+
+
+def test_neither_a_secret_nor_who_somebody_is_is_remembered() -> None:
+    secret = [(name, f"remembered-{name}") for name in (*APART, *MEANING)]
+    body = urlencoded([*secret, ("profiles_header_1", "remembered-header"), ("other", "remembered-other")])
+    read(environ(body))
+    kept = {name for name, value, _ in collector._familiar.values() if value.startswith("remembered-")}
+    assert kept == {*MEANING, "dry_run", "output", "condensed", "_charset_", "profiles_header_1"} - {
+        "batch_id",
+        "card_number",
+        "code",
+        "customer_password",
+        "customer_pin",
+        "customer_username",
+    }
+
+
+def test_only_so_many_short_fields_are_remembered() -> None:
+    read(environ(urlencoded([("user_id", "x" * collector.FAMILIAR_SIZE)])))
+    assert not any(value.startswith("x" * 100) for _, value, _ in collector._familiar.values())
+    for number in range(collector.FAMILIAR + 10):
+        read(environ(b"user_id=%d" % number))
+        assert len(collector._familiar) <= collector.FAMILIAR

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
 
@@ -28,7 +27,7 @@ from tests.demo import Demo
 def _asked(core: Core, account: Demo, **fields: str) -> Batch:
     sent = {**LEAST, "campaigns_to_include": "13234545", **fields}
     form = Form(sent, Source(io.BytesIO(b"1|2\n"), "utf-8", 4), "UTF-8", b"d" * 32)
-    access = replace(ACCESS, account=account.number)
+    access = ACCESS._replace(account=account.number)
     return envelope.batch(Asked(core, access, form), accounts_of_batches.load(core, account.number))
 
 
@@ -72,12 +71,12 @@ def test_a_request_id_is_each_request_s_own(core: Core, account: Demo) -> None:
 
 
 def test_long_fields_are_judged_and_not_kept(core: Core, account: Demo) -> None:
-    kept = envelope._parameters.cache_info().currsize
+    kept = envelope._known_parameters.cache_info().currsize
     campaigns = ",".join(["13234545"] * 2000)
     assert [campaign.campaign_id for campaign in _asked(core, account, campaigns_to_include=campaigns).campaigns] == [
         "13234545"
     ]
-    assert envelope._parameters.cache_info().currsize == kept
+    assert envelope._known_parameters.cache_info().currsize == kept
 
 
 def test_values_are_remembered_by_a_batch_alone() -> None:

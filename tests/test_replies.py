@@ -62,9 +62,9 @@ FOLLOWED = Followed(
 )
 WHY = Reason("bad_rows", bad_rows(PROBLEMS_FOUND).message)
 WHOLE = following.tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")
-WAITING = following.tree(replace(FOLLOWED, status="queued", progress=Progress(), counts=Counts()), [], [], "none")
-UNDO = following.tree(replace(FOLLOWED, kind="undo", counts=Counts(), undoes="b0"), [], [], "expired")
-IN_VAIN = following.tree(replace(FOLLOWED, status="failed", reason=WHY), [], PROBLEMS_FOUND, "none")
+WAITING = following.tree(FOLLOWED._replace(status="queued", progress=Progress(), counts=Counts()), [], [], "none")
+UNDO = following.tree(FOLLOWED._replace(kind="undo", counts=Counts(), undoes="b0"), [], [], "expired")
+IN_VAIN = following.tree(FOLLOWED._replace(status="failed", reason=WHY), [], PROBLEMS_FOUND, "none")
 
 EVERY_TREE: dict[str, Group] = {
     "imported": replies.imported(PLAIN, details=False).root,
@@ -80,7 +80,7 @@ EVERY_TREE: dict[str, Group] = {
     "status": replies.success(WHOLE),
     "batches": replies.success(Groups("batches", [WAITING, WHOLE, UNDO, IN_VAIN])),
     "no batches": replies.success(Groups("batches", [])),
-    "cancelled": following.changed(replace(FOLLOWED, status="cancelled")).root,
+    "cancelled": following.changed(FOLLOWED._replace(status="cancelled")).root,
     "bad rows": replies.refused(bad_rows(PROBLEMS_FOUND)),
     "bad rows with details": replies.refused(bad_rows(PROBLEMS_FOUND), details=True),
     "error with details": replies.refused(Fault("no_data"), details=True),

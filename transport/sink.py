@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 
@@ -13,13 +13,19 @@ class Sink(Protocol):
     part of a multipart form (b"" where no file was chosen), `charset` what such a part declares for itself.
     """
 
-    def take(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        """Whole fields, names and values: the same as `begin`, `write` and `end` for each of them."""
-        for name, value in fields:
-            self.begin(name)
-            if value:
-                self.write(value)
-            self.end()
+    def unfamiliar(self, fields: Sequence[bytes]) -> Iterable[bytes]:
+        """Of whole fields, as they stand in an urlencoded form, those that have to be taken apart, and then `take`n.
+
+        Others are taken by now: a sink may know them by sight. Each is asked for when those before it are taken.
+        """
+        return fields
+
+    def take(self, field: bytes, name: bytes, value: bytes) -> None:  # noqa: ARG002
+        """A whole field, as it stood and taken apart: the same as `begin`, `write` and `end`."""
+        self.begin(name)
+        if value:
+            self.write(value)
+        self.end()
 
     def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None: ...
 
