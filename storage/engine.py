@@ -35,7 +35,7 @@ BATCHES = {"sqlite": 4, "postgresql": 3}
 # they change is kept twice, in memory, until each of them is done.
 SMALL = 64 * 1024
 SEATED = 16 * 1024
-LOOKS = {"sqlite": 2, "postgresql": 3}
+LOOKS = {"sqlite": 1, "postgresql": 3}
 # Connections that stay at hand.
 KEPT = 8
 # Seconds that a look waits: far longer than all before it take.
