@@ -33,8 +33,8 @@ BODY_GRACE = 120.0
 LINGER_SECONDS = 30.0
 LINGER_IDLE = 2.0
 # So long a thread waits for a connection's next request itself: handed back to the loop and out again, a short request
-# costs a third more. Whoever sends one after another has sent the next by then.
-STAY_MILLISECONDS = 5
+# costs a third more. Whoever sends one after another has sent the next by then, on a machine that is busy too.
+STAY_MILLISECONDS = 20
 
 # The one header that the protocol's clients may send with underscores, as it is called without. All other names with
 # underscores are dropped: two names that a proxy sees as different would be one to the application.

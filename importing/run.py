@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, islice, starmap
 
 import sqlalchemy.exc
@@ -229,7 +230,7 @@ def _remember(work: Workspace, batch: Batch, staged: Staged, outcome: Outcome, w
 
 def described(batch: Batch, batch_id: str, number: int, moment: int) -> dict[str, object]:
     """What is known of a batch before it is imported, as columns of the table. `number` puts it into the history."""
-    columns = [header.field.name for header in batch.headers if header.field is not None]
+    columns = tuple([header.field.name for header in batch.headers if header.field is not None])
     return {
         "account_id": batch.account,
         "id": batch_id,
@@ -239,15 +240,21 @@ def described(batch: Batch, batch_id: str, number: int, moment: int) -> dict[str
         "user_id": batch.user,
         "mode": batch.mode.value,
         "on_error": batch.on_error.value,
-        "campaigns": json.dumps([campaign.id for campaign in batch.campaigns]),
-        "columns": json.dumps(columns),
-        "header": json.dumps(batch.names or columns),
+        "campaigns": _listed(tuple([campaign.id for campaign in batch.campaigns])),
+        "columns": _listed(columns),
+        "header": _listed(batch.names or columns),
         "keep_undo": batch.keep_undo,
         "root": batch_id,
         "charset": batch.charset,
         "request_digest": batch.request_digest or None,
         "created_at": moment,
     }
+
+
+@lru_cache(maxsize=256)
+def _listed(items: tuple[int, ...] | tuple[str, ...]) -> str:
+    """As JSON. Most senders have the same columns and campaigns every time."""
+    return json.dumps(items)
 
 
 def remember_rows(work: Workspace, batch: Batch, outcome: Outcome, start: Cursor = Cursor()) -> None:

@@ -16,13 +16,14 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from storage import staging
 from storage.checkpoint import Checkpoints, checkpointing
 from storage.inflight import InFlight
 from storage.seats import Seats
 from storage.turn import Busy, Lines, WriteTurn, begin_writing
+from storage.wire import Wire
 from storage.workspace import Workspace
 from storage.workspaces import PostgresqlWorkspace, SqliteWorkspace, Turns
 
@@ -44,6 +45,8 @@ LOOK_WAIT = 30.0
 # 96 MB however large a batch is; 100,000 rows find room in them, and at 1,000,000 larger ones are no faster.
 SQLITE_CACHE_KB = 45_056
 TEMPORARY_CACHE_KB = 20_480
+# Under which name a connection to PostgreSQL remembers what is prepared on it.
+WIRE = "tillgate_wire"
 
 
 class Kind(StrEnum):
@@ -139,7 +142,7 @@ class Database:
     def _workspace(self, fairy: PoolProxiedConnection, waited: float = 0.0) -> Workspace:
         driver: Any = fairy.driver_connection
         if self.kind is Kind.POSTGRESQL:
-            return PostgresqlWorkspace(driver, self._lines, waited)
+            return PostgresqlWorkspace(driver, fairy.info[WIRE], self._lines, waited)
         return SqliteWorkspace(driver, Turns(driver, self._turn, self._checkpoints), waited)
 
     @staticmethod
@@ -319,9 +322,10 @@ def _tune_sqlite(engine: Engine) -> None:
 
 def _tune_postgresql(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: object) -> None:
-        # A batch has 60 statements, an undo as many: the driver's 100 would push each other out.
-        connection.prepared_max = 1000
+    def connect(connection: Any, record: ConnectionPoolEntry) -> None:
+        # What it prepares it forgets at every rollback, and what others have prepared with it.
+        connection.prepare_threshold = None
+        record.info[WIRE] = Wire(connection)
         # Planned by set, once: compiling each statement costs more than it saves.
         with connection.cursor() as cursor:
             cursor.execute("SET jit = off")

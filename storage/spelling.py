@@ -32,9 +32,19 @@ _WORD = re.compile(r"\{([a-z_]+)\}")
 
 @lru_cache(maxsize=2000)
 def spelled(statement: str, kind: str) -> str:
-    """The statement as the database spells it."""
+    """The statement as the database's driver spells it."""
     words = WORDS[kind]
     statement = _WORD.sub(lambda match: words[match.group(1)], statement)
     if kind == "postgresql":
         statement = _VALUE.sub(r"%(\1)s", statement.replace("%", "%%"))
     return statement
+
+
+@lru_cache(maxsize=2000)
+def numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
+    """The statement as PostgreSQL itself spells it, and the names of the values `$1`, `$2` and so on."""
+    names: dict[str, int] = {}
+    words = WORDS["postgresql"]
+    text = _WORD.sub(lambda match: words[match.group(1)], statement)
+    text = _VALUE.sub(lambda match: f"${names.setdefault(match.group(1), len(names) + 1)}", text)
+    return text.encode(), tuple(names)

@@ -1,7 +1,7 @@
 """Statements on one connection of the driver's: one spelling for both databases, and PostgreSQL's in few exchanges.
 
-SQLAlchemy's compiled path costs three to five times the driver's on three rows; here statements are plain text, kept
-prepared by the driver. They are written with `:name` for values and `{…}` for the few words that the databases spell
+SQLAlchemy's compiled path costs three to five times the driver's on three rows; here statements are plain text, and kept
+prepared. They are written with `:name` for values and `{…}` for the few words that the databases spell
 differently (see spelling.py).
 """
 
@@ -15,7 +15,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from storage.spelling import spelled
+from storage.spelling import numbered, spelled
+from storage.wire import Waiting, Wire
 
 FETCH = 1000
 # Rows of one INSERT on SQLite: a step of the driver for each costs a sixth of the whole filling.
@@ -30,32 +31,25 @@ USED, DEAD = "tillgate_used", "tillgate_dead"
 _numbers = itertools.count()
 
 
-class Sent:
-    """What a statement that was sent found. The first look at it waits for the answer, if that has not come yet."""
+class Found:
+    """What a statement found: how many rows it touched, and the rows of a query that has few."""
+
+    __slots__ = ("count", "rows")
 
     def __init__(self, count: int, rows: list[tuple[Any, ...]]) -> None:
-        self._count = count
-        self._rows = rows
-
-    @property
-    def count(self) -> int:
-        """How many rows it touched."""
-        return self._count
-
-    @property
-    def rows(self) -> list[tuple[Any, ...]]:
-        """The rows of a query that has few."""
-        return self._rows
+        self.count = count
+        self.rows = rows
 
 
-class _OnItsWay(Sent):
-    """Of a statement that PostgreSQL has not answered yet, or not been asked."""
+class OnItsWay:
+    """The same of a statement that PostgreSQL has not been asked yet. The first look at it waits for the answer."""
 
-    def __init__(self, work: Statements, cursor: Any, table: str | None) -> None:
+    def __init__(self, work: Statements, wire: Wire, waiting: Waiting, table: str | None) -> None:
         self._work = work
-        self._cursor = cursor
+        self._wire = wire
+        self._waiting = waiting
         self._table = table
-        self._found: Sent | None = None
+        self._found: Found | None = None
 
     @property
     def count(self) -> int:
@@ -66,37 +60,36 @@ class _OnItsWay(Sent):
         return self._answer.rows
 
     @property
-    def _answer(self) -> Sent:
+    def _answer(self) -> Found:
         if self._found is None:
-            self._work.settle()
-            # `description` would say it too, and describe every column for that.
-            told = self._cursor.rownumber is not None
-            self._found = Sent(self._cursor.rowcount, self._cursor.fetchall() if told else [])
-            self._cursor.close()
+            self._wire.settle()
+            self._found = _found(self._wire, self._waiting.result)
             if self._table and not self._found.count:
                 self._work.unnote(self._table)
         return self._found
+
+
+Sent = Found | OnItsWay
 
 
 class Statements:
     """One connection's statements. Not shared between threads.
 
     Statements that are sent go to PostgreSQL together with the next one whose answer is waited for, in one exchange; an
-    error of theirs is raised then.
+    error of theirs is raised then. `wire` is PostgreSQL's connection, None on SQLite.
     """
 
-    def __init__(self, driver: Any, kind: str) -> None:
+    def __init__(self, driver: Any, wire: Wire | None) -> None:
         self._driver = driver
-        self._cursor = driver.cursor()
-        self.kind = kind
-        self.sqlite = kind == "sqlite"
+        self._wire = wire
+        self.sqlite = wire is None
+        self.kind = "sqlite" if self.sqlite else "postgresql"
+        self._cursor: Any = driver.cursor() if self.sqlite else None
         self._rows = 0
         self._large = False
         self._temporary: frozenset[str] = frozenset()
         self._filled: set[str] = set()
         self._memory: MutableMapping[Any, Any] = {}
-        # PostgreSQL's pipeline, while statements are on their way.
-        self._pipeline: Any = None
 
     def filled(self, table: str) -> bool:
         """Whether a row was put into a temporary table by this batch."""
@@ -115,58 +108,36 @@ class Statements:
 
     def send(self, statement: str, /, **values: object) -> Sent:
         """Run one statement whose answer nobody waits for yet."""
-        text, table = _read(statement, self.kind)
-        if not self.sqlite:
-            cursor = self._sending()
-            cursor.execute(text, values)
-            return _OnItsWay(self, cursor, table if table and self._note(table) else None)
-        # SQLite has answered by now, with a cursor that the next statement takes over.
-        cursor = self._cursor.execute(text, values)
-        if table is None:
-            return Sent(cursor.rowcount, cursor.fetchall())
-        count = cursor.rowcount
-        if count:
-            self._note(table)
-        return Sent(count, [])
-
-    def _sending(self) -> Any:
-        """A cursor whose answers nobody waits for."""
-        if self.sqlite:
-            return self._cursor
-        if self._pipeline is None:
-            self._pipeline = self._driver.pipeline()
-            self._pipeline.__enter__()
-        return self._driver.cursor()
+        if self._wire is None:
+            # SQLite has answered by now.
+            return self._run(statement, values)
+        text, names = numbered(statement)
+        waiting = self._wire.send(text, [values[name] for name in names])
+        table = _inserted_into(statement)
+        return OnItsWay(self, self._wire, waiting, table if table and self._note(table) else None)
 
     def settle(self) -> None:
         """Wait for the answers to what was sent."""
-        if self._pipeline is not None:
-            pipeline, self._pipeline = self._pipeline, None
-            pipeline.__exit__(None, None, None)
+        if self._wire is not None:
+            self._wire.settle()
 
     def execute(self, statement: str, /, **values: object) -> int:
         """Run one statement; returns how many rows it touched."""
-        count = int(self._run(statement, values).rowcount)
-        table = _read(statement, self.kind)[1]
-        if count and table:
-            self._note(table)
-        return count
+        return self._run(statement, values).count
 
     def one(self, statement: str, /, **values: object) -> tuple[Any, ...]:
         """The one row of a query."""
-        row = self._run(statement, values).fetchone()
-        assert row is not None
-        return tuple(row)
+        [row] = self._run(statement, values).rows
+        return row
 
     def number(self, statement: str, /, **values: object) -> int:
         """The one number of a query; none and null are 0."""
-        row = self._run(statement, values).fetchone()
-        return int(row[0]) if row and row[0] is not None else 0
+        rows = self._run(statement, values).rows
+        return int(rows[0][0]) if rows and rows[0][0] is not None else 0
 
     def all(self, statement: str, /, **values: object) -> list[tuple[Any, ...]]:
         """All rows of a query that has few."""
-        found: list[tuple[Any, ...]] = self._run(statement, values).fetchall()
-        return found
+        return self._run(statement, values).rows
 
     def rows(self, statement: str, /, **values: object) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, streamed, on a cursor of their own (other statements may run meanwhile)."""
@@ -195,7 +166,7 @@ class Statements:
             return
         filled = 0
         self.settle()
-        with self._cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+        with self._driver.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
             for chunk in every:
                 filled += len(chunk)
                 for row in chunk:
@@ -203,29 +174,36 @@ class Statements:
         self.expect(filled)
 
     def _insert(self, table: str, names: str, width: int, chunks: Iterable[Sequence[Sequence[object]]]) -> None:
-        marks = f"({', '.join(['?' if self.sqlite else '%s'] * width)})"
         insert = f"INSERT INTO {table} ({names}) VALUES "
-        cursor = self._sending()
         for chunk in chunks:
-            # On PostgreSQL, which has few rows here, all of them go at once.
-            size = AT_ONCE if self.sqlite else len(chunk)
-            whole = len(chunk) - len(chunk) % size
-            for start in range(0, whole, size):
-                cursor.execute(_several(insert, marks, size), tuple(chain.from_iterable(chunk[start : start + size])))
-            if whole < len(chunk):
-                cursor.executemany(insert + marks, chunk[whole:])
+            if self._wire is not None:
+                # Few rows here, so that all of them go at once.
+                text = _several_numbered(insert, width, len(chunk))
+                self._wire.send(text, tuple(chain.from_iterable(chunk)), fits=True)
+            else:
+                whole = len(chunk) - len(chunk) % AT_ONCE
+                for start in range(0, whole, AT_ONCE):
+                    values = tuple(chain.from_iterable(chunk[start : start + AT_ONCE]))
+                    self._cursor.execute(_several(insert, width, AT_ONCE), values)
+                if whole < len(chunk):
+                    self._cursor.executemany(_several(insert, width, 1), chunk[whole:])
             self.expect(len(chunk))
 
-    def _run(self, statement: str, values: Mapping[str, object]) -> Any:
-        cursor = self._cursor.execute(spelled(statement, self.kind), values)
-        self.settle()
-        return cursor
+    def _run(self, statement: str, values: Mapping[str, object]) -> Found:
+        if self._wire is None:
+            cursor = self._cursor.execute(spelled(statement, "sqlite"), values)
+            found = Found(cursor.rowcount, cursor.fetchall())
+        else:
+            text, names = numbered(statement)
+            found = _found(self._wire, self._wire.ask(text, [values[name] for name in names]))
+        if found.count and (table := _inserted_into(statement)):
+            self._note(table)
+        return found
 
     def many(self, statement: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Run one statement for each of a few rows."""
-        if rows:
-            self.settle()
-            self._cursor.executemany(spelled(statement, self.kind), rows)
+        for row in rows:
+            self.send(statement, **row)
 
     def expect(self, rows: int) -> None:
         """Say that so many rows were put into temporary tables now."""
@@ -257,16 +235,25 @@ class Statements:
                 self.send(f"ANALYZE {table}")
 
 
+def _found(wire: Wire, result: Any) -> Found:
+    return Found(wire.count(result), wire.rows(result))
+
+
 _INSERTED = re.compile(r"INSERT (?:OR \w+ )?INTO (\w+)")
 
 
 @lru_cache(maxsize=100)
-def _several(insert: str, marks: str, rows: int) -> str:
-    return insert + ", ".join([marks] * rows)
+def _several(insert: str, width: int, rows: int) -> str:
+    return insert + ", ".join([f"({', '.join(['?'] * width)})"] * rows)
+
+
+@lru_cache(maxsize=200)
+def _several_numbered(insert: str, width: int, rows: int) -> bytes:
+    marks = (", ".join(f"${first + n}" for n in range(width)) for first in range(1, width * rows + 1, width))
+    return f"{insert}({'), ('.join(marks)})".encode()
 
 
 @lru_cache(maxsize=2000)
-def _read(statement: str, kind: str) -> tuple[str, str | None]:
-    """A statement as the database spells it, and the table that it inserts rows into."""
+def _inserted_into(statement: str) -> str | None:
     found = _INSERTED.match(statement)
-    return spelled(statement, kind), found[1] if found else None
+    return found[1] if found else None

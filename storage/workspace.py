@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -12,9 +11,9 @@ from typing import Any, TypeVar
 import psycopg
 
 from storage.statements import Statements
+from storage.wire import Wire
 
 LEAST_WAIT = 0.1
-_numbers = itertools.count()
 
 Answer = TypeVar("Answer")
 
@@ -29,8 +28,8 @@ class Workspace(Statements):
     `waited`: the seconds that it was waited for, a part of what the batch waits to write.
     """
 
-    def __init__(self, driver: Any, kind: str, waited: float = 0.0) -> None:
-        super().__init__(driver, kind)
+    def __init__(self, driver: Any, wire: Wire | None, waited: float = 0.0) -> None:
+        super().__init__(driver, wire)
         self._waited = waited
 
     @abstractmethod
@@ -72,10 +71,8 @@ class Workspace(Statements):
                 raise
             with suppress(psycopg.Error):
                 self.settle()
-            # Worded anew each time, psycopg looks at what it was, and forgets all that it prepared: what an aborted
-            # pipeline should have prepared is not there.
-            self._cursor.execute(f"ROLLBACK TO part -- {next(_numbers)}")
-            self._cursor.execute("RELEASE part")
+            self.execute("ROLLBACK TO part")
+            self.execute("RELEASE part")
             if isinstance(error, sqlite3.IntegrityError | psycopg.errors.UniqueViolation):
                 raise KeyTaken from error
             raise

@@ -13,6 +13,7 @@ import psycopg
 from storage.checkpoint import Checkpoints, checkpointing
 from storage.statements import DEAD, LARGE, USED
 from storage.turn import Busy, Lines, WriteTurn, begin_writing
+from storage.wire import Wire
 from storage.workspace import LEAST_WAIT, Answer, Workspace
 
 # Deleted rows keep their place in PostgreSQL's temporary tables, which nothing vacuums; from so many on they go for good.
@@ -75,7 +76,7 @@ class SqliteWorkspace(Workspace):
     """Stages in a transaction that touches temporary tables only, so that no lock is held; the writer has the other one."""
 
     def __init__(self, driver: sqlite3.Connection, writer: Writer, waited: float = 0.0) -> None:
-        super().__init__(driver, "sqlite", waited)
+        super().__init__(driver, None, waited)
         self._writer = writer
 
     def begin(self, temporary: Sequence[str], memory: MutableMapping[Any, Any]) -> None:
@@ -126,8 +127,8 @@ class PostgresqlWorkspace(Workspace):
     `lines`: where the threads of a process wait for an account's row.
     """
 
-    def __init__(self, driver: Any, lines: Lines, waited: float = 0.0) -> None:
-        super().__init__(driver, "postgresql", waited)
+    def __init__(self, driver: Any, wire: Wire, lines: Lines, waited: float = 0.0) -> None:
+        super().__init__(driver, wire, waited)
         self._lines = lines
 
     def begin(self, temporary: Sequence[str], memory: MutableMapping[Any, Any]) -> None:
@@ -188,6 +189,5 @@ class PostgresqlWorkspace(Workspace):
         """Roll back, unless the connection is lost."""
         with suppress(psycopg.Error):
             self.settle()
-        self._cursor.close()
         if not self._driver.closed:
             self._driver.rollback()
