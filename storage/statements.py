@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from storage.spelling import spelled
@@ -188,8 +188,9 @@ class Statements:
             # On PostgreSQL, which has few rows here, all of them go at once.
             size = AT_ONCE if self.sqlite else len(chunk)
             whole = len(chunk) - len(chunk) % size
-            for start in range(0, whole, size):
-                cursor.execute(_several(insert, marks, size), tuple(chain.from_iterable(chunk[start : start + size])))
+            values = chain.from_iterable(chunk)
+            for _ in range(0, whole, size):
+                cursor.execute(_several(insert, marks, size), tuple(islice(values, size * width)))
             if whole < len(chunk):
                 cursor.executemany(insert + marks, chunk[whole:])
             self.expect(len(chunk))
