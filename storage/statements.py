@@ -77,6 +77,8 @@ class Statements:
         self._cursor = driver.cursor()
         self.kind = kind
         self.sqlite = kind == "sqlite"
+        # How statements are spelled (see spelling.py).
+        self._spelling = kind
         self._rows = 0
         self._large = False
         self._temporary: frozenset[str] = frozenset()
@@ -103,7 +105,7 @@ class Statements:
     def send(self, statement: str, /, **values: object) -> Sent:
         """Run one statement whose answer nobody waits for yet."""
         cursor = self._sending()
-        cursor.execute(spelled(statement, self.kind), values)
+        cursor.execute(spelled(statement, self._spelling), values)
         table = _inserted_into(statement)
         new = table is not None and cursor.rowcount != 0 and self._note(table)
         return Sent(self, cursor, table if new else None)
@@ -152,7 +154,7 @@ class Statements:
         # A plain cursor of PostgreSQL's driver would hold the whole result in memory.
         cursor = self._driver.cursor() if self.sqlite else self._driver.cursor(name=f"rows_{next(_numbers)}")
         try:
-            cursor.execute(spelled(statement, self.kind), values)
+            cursor.execute(spelled(statement, self._spelling), values)
             while chunk := cursor.fetchmany(FETCH):
                 yield from chunk
         finally:
@@ -196,7 +198,7 @@ class Statements:
             self.expect(len(chunk))
 
     def _run(self, statement: str, values: Mapping[str, object]) -> Any:
-        cursor = self._cursor.execute(spelled(statement, self.kind), values)
+        cursor = self._cursor.execute(spelled(statement, self._spelling), values)
         self.settle()
         return cursor
 
@@ -204,7 +206,7 @@ class Statements:
         """Run one statement for each of a few rows."""
         if rows:
             self.settle()
-            self._cursor.executemany(spelled(statement, self.kind), rows)
+            self._cursor.executemany(spelled(statement, self._spelling), rows)
 
     def expect(self, rows: int) -> None:
         """Say that so many rows were put into temporary tables now."""
