@@ -58,6 +58,8 @@ class Evidence:
     """What raw bytes, piece by piece, say about their charset. Memory is flat.
 
     A name or a value is `take`n in any number of pieces and closed by `end`, for a character never spans two of them.
+    Of pieces that are `kept` somewhere, and can be looked at `again`, the bytes are not noted yet: only a charset that is
+    not UTF-8 asks for them.
     """
 
     def __init__(self) -> None:
@@ -65,12 +67,15 @@ class Evidence:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._unfinished = False
         self._seen = _ASCII
+        self._unseen = False
 
-    def take(self, piece: bytes) -> None:
+    def take(self, piece: bytes, *, kept: bool = False) -> None:
         if piece.isascii() and not self._unfinished:
             return
-        if unseen := piece.translate(None, self._seen):
-            self._seen += bytes(set(unseen))
+        if kept:
+            self._unseen = True
+        else:
+            self._note(piece)
         if not self._utf8:
             return
         try:
@@ -82,6 +87,21 @@ class Evidence:
     def end(self) -> None:
         if self._unfinished:
             self._utf8 = self._unfinished = False
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether what is kept has to be looked at again before the charset is told."""
+        return self._unseen and not self._utf8
+
+    def again(self, pieces: Iterable[bytes]) -> None:
+        """Look at all that was kept."""
+        for piece in pieces:
+            self._note(piece)
+        self._unseen = False
+
+    def _note(self, piece: bytes) -> None:
+        if unseen := piece.translate(None, self._seen):
+            self._seen += bytes(set(unseen))
 
     def charset(self, labels: Iterable[str]) -> Charset:
         """UTF-8 where all is valid, else the first known and fitting of the declared `labels`, else Windows-1252."""

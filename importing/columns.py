@@ -150,12 +150,14 @@ class Judged(Text):
         self._judge = judge
         self._remembered = remembered
         self._known = Judgements(judge)
+        self._judged: tuple[Sequence[str], list[object]] = ((), [])
 
     def doubtful(self, values: Sequence[str]) -> Iterable[int]:
         if len(self._known) > self._remembered:
             self._known.clear()
         self._known.wrong = False
         found = list(map(self._known.__getitem__, values))
+        self._judged = values, found
         return [index for index, value in enumerate(found) if isinstance(value, Wrong)] if self._known.wrong else ()
 
     def problem(self, value: str) -> str:
@@ -166,7 +168,9 @@ class Judged(Text):
         return ""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
-        return list(map(self._known.__getitem__, values))
+        judged, found = self._judged
+        # Nearly always the very values that were judged last: no row of theirs was bad.
+        return found if values is judged else list(map(self._known.__getitem__, values))
 
 
 class Dates(Judged):

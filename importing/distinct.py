@@ -22,8 +22,12 @@ class Distinct:
             return
         self._hashes.extend(map(hash, filter(None, values)))
         if len(self._hashes) > MOST:
-            self._too_many = True
-            self._hashes = array("q")
+            self.forget()
+
+    def forget(self) -> None:
+        """Nobody will ask: nothing is kept from now on, and nothing known."""
+        self._too_many = True
+        self._hashes = array("q")
 
     def __bool__(self) -> bool:
         """Whether all are different. Two that merely share their hash, and too many of them, are not known to be."""

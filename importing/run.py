@@ -16,10 +16,10 @@ from itertools import groupby, islice, starmap
 import sqlalchemy.exc
 
 from importing import failed, wording
-from importing.batch import Batch, Counts, Cursor, Made, Mode, OnError, Outcome
+from importing.batch import Batch, Counts, Cursor, Made, OnError, Outcome
 from importing.core import Core
 from importing.faults import Fault, Problem
-from importing.plan import Plan, Staged, made_rows, make_plan, read_rows, stage
+from importing.plan import TRUSTED, Plan, Staged, made_rows, make_plan, read_rows, stage
 from importing.queue import put_deliveries
 from importing.spool import Spool
 from storage import apply, batches, fresh, jobs, webhooks
@@ -101,12 +101,13 @@ def write(work: Workspace, batch: Batch, staged: Staged, batch_id: str, judge: C
 
     `judge` may refuse the plan by raising a Fault. Raises Fault("cards_exhausted").
     """
-    change = apply.ask_next_change(work, batch.account)
-    if batch.mode in (Mode.REPLACE, Mode.UPDATE):
+    if batch.mode in TRUSTED:
         # Looking for keys that new customers share costs a tenth of an import, and few batches have any: the first
-        # plan trusts, and the unique keys refuse it where it is wrong. (Ignored rows write no keys.)
-        with suppress(KeyTaken, Fault), work.savepoint():
+        # plan trusts, and the unique keys refuse it where it is wrong.
+        with suppress(KeyTaken, Fault), work.attempt():
+            change = apply.ask_next_change(work, batch.account)
             return _apply(work, batch, staged, _trusting_plan(work, batch, staged), batch_id, change)
+    change = apply.ask_next_change(work, batch.account)
     plan = make_plan(work, batch, staged)
     judge(plan)
     return _apply(work, batch, staged, plan, batch_id, change)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from json.encoder import encode_basestring
 from operator import attrgetter, itemgetter
-from typing import cast
+from typing import cast, overload
 
-from importing.batch import Batch, Cursor
+from importing.batch import Batch, CampaignType, Cursor
 from importing.columns import Column, Secrets, columns, each
 from importing.cutting import Block, Group, groups
 from importing.decode import BEGINNING, blocks
@@ -47,6 +47,30 @@ def check(
     A portion of them: those from `start` on, ending with the block in which so many `rows` are reached.
     """
     return Checked(batch, layout(batch), secrets, problems, warnings, start, rows)
+
+
+class RowsByColumn(Sequence[tuple[object, ...]]):
+    """Rows that lie column by column. Who goes through them and keeps none has one tuple made for all of them."""
+
+    def __init__(self, columns: Sequence[Sequence[object]]) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __iter__(self) -> Iterator[tuple[object, ...]]:
+        return zip(*self._columns, strict=True)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[object, ...]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[object, ...]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[object, ...] | Sequence[tuple[object, ...]]:
+        if isinstance(index, slice):
+            return RowsByColumn([column[index] for column in self._columns])
+        return tuple([column[index] for column in self._columns])
 
 
 class Checked:
@@ -83,14 +107,16 @@ class Checked:
         campaign = batch.campaigns[0] if batch.campaigns else None
         self._checks = columns(known.kinds, campaign, secrets, masked=batch.delimited.guarded)
         self._constants = [(field, _constant(self._checks[field.name], text)) for field, text in batch.constants]
-        self.columns = known.staged
+        # A null costs the driver more than a text, and only what some campaigns give are items.
+        items = campaign is not None and campaign.type is CampaignType.BUYX
+        self.columns = known.staged if items else tuple(name for name in known.staged if name != "item_id")
         self.thin = False
-        self.keys = known.keys
+        self.keys = tuple(name for name in known.keys if name in self.columns)
         self.rows = self.failed = self.without_code = self.without_card = 0
         self.partial = self.clears = False
         self.codes, self.cards = Distinct(), Distinct()
 
-    def chunks(self) -> Iterator[list[tuple[object, ...]]]:
+    def chunks(self) -> Iterator[Sequence[tuple[object, ...]]]:
         """The good rows. Reads the data once."""
         before, size = self.cursor.rows, self._batch.source.size
         for block in self._blocks():
@@ -117,7 +143,7 @@ class Checked:
             by_column=True,
         )
 
-    def _checked(self, block: Block) -> list[tuple[object, ...]]:
+    def _checked(self, block: Block) -> Sequence[tuple[object, ...]]:
         guarded = self._batch.delimited.guarded
         masked = guarded and MASK in block.text
         findings = Findings(self._known, self._checks, masked=masked)
@@ -138,10 +164,9 @@ class Checked:
         for number, cells in block.flawed:
             findings.judge(number, cells)
         thin = self.thin and all(None not in columns.get("amount", (None,)) for columns, _ in stored)
-        good = [row for found in stored for row in _rows(*found, self.keys if thin else self.columns)]
+        every = [_rows(*found, self.keys if thin else self.columns) for found in stored]
         # Groups are by width; rows and what is wrong with them are wanted in row order (sorting sorted ones is cheap).
-        if len(stored) > 1:
-            good.sort(key=itemgetter(0))
+        good = every[0] if len(every) == 1 else sorted(chain.from_iterable(every), key=itemgetter(0))
         for spool, found in ((self._problems, findings.problems), (self._warnings, findings.warnings)):
             for problem in sorted(found, key=attrgetter("row")):
                 spool.append(problem)
@@ -185,10 +210,9 @@ def _rows(
     stored: Mapping[str, Sequence[object]],
     documents: Mapping[str, Mapping[str, Sequence[object]]],
     names: Sequence[str],
-) -> Iterator[tuple[object, ...]]:
+) -> RowsByColumn:
     not_given = [None] * len(stored["row"])
-    columns = (_documents(documents[n]) if n in documents else stored.get(n, not_given) for n in names)
-    return zip(*columns, strict=True)
+    return RowsByColumn([_documents(documents[n]) if n in documents else stored.get(n, not_given) for n in names])
 
 
 def _constant(column: Column, text: str) -> object:
@@ -223,9 +247,9 @@ def _first_given(first: Sequence[object], second: Sequence[object], blank: Seque
     return [other if value in blank else value for value, other in zip(first, second, strict=True)]
 
 
-def _documents(members: Mapping[str, Sequence[object]]) -> Iterable[str]:
+def _documents(members: Mapping[str, Sequence[object]]) -> Sequence[str]:
     """One JSON object a row, of JSON literals: what `json.dumps` makes of it, at an eighth of the time."""
     template = "{" + ",".join(encode_basestring(name).replace("%", "%%") + ":%s" for name in members) + "}"
     if len(members) == 1:
         return each(template.__mod__, *cast("Iterable[Sequence[str]]", members.values()))
-    return map(template.__mod__, zip(*members.values(), strict=True))
+    return list(map(template.__mod__, zip(*members.values(), strict=True)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from io import SEEK_END
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
@@ -69,7 +70,7 @@ class Data:
         self._head = None
 
     def _pour(self, piece: bytes, evidence: Evidence, loan: Loan | None) -> None:
-        evidence.take(piece)
+        evidence.take(piece, kept=True)
         if loan is not None:
             loan.grow(len(piece))
         self._hash.update(piece)
@@ -83,14 +84,20 @@ class Data:
         self._file.seek(0)
         return Source(cast(BinaryIO, self._file), charset.codec, self.size)
 
+    def pieces(self) -> Iterator[bytes]:
+        """What has come so far. More of it can come behind that."""
+        self._file.seek(0)
+        while piece := self._file.read(IN_MEMORY):
+            yield piece
+        self._file.seek(0, SEEK_END)
+
     def digest(self, charset: Charset) -> bytes:
         """The SHA-256 of the text as UTF-8. Only another charset has to be read once more for that."""
         if charset is UTF_8:
             return self._hash.digest()
         text = codecs.getincrementaldecoder(charset.codec)()
         digest = sha256()
-        self._file.seek(0)
-        while piece := self._file.read(IN_MEMORY):
+        for piece in self.pieces():
             digest.update(text.decode(piece).encode())
         return digest.digest()
 
@@ -214,6 +221,7 @@ class Collector(Sink):
 
     @property
     def charset(self) -> Charset:
+        self._look_again()
         # A label with other characters than ASCII's names none.
         return self._evidence.charset((*self._labels, self._plain.get("_charset_", ""), self._part_label))
 
@@ -241,10 +249,15 @@ class Collector(Sink):
 
     def close(self) -> None:
         if self._data is not None:
+            self._look_again()
             self._data.close()
             self._data = None
 
     # Its parts
+
+    def _look_again(self) -> None:
+        if self._data is not None and self._evidence.is_partial:
+            self._evidence.again(self._data.pieces())
 
     def _begin_data(self) -> None:
         if self._loan is not None:
@@ -254,7 +267,10 @@ class Collector(Sink):
                 self._loan = None
             else:
                 self._loan.give_back()  # of an earlier field of the name, which the new one replaces
-        self.close()
+        if self._data is not None:
+            # What an earlier field of the name says about the charset counts on.
+            self._evidence.again(self._data.pieces())
+            self.close()
         self._data = Data(self._folder)
 
     def _has_credentials(self) -> bool:

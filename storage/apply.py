@@ -101,7 +101,7 @@ def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
             if work.filled(table):
                 points = "0" if place else "coalesce(t.points, 0)"
                 work.send(
-                    "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
+                    "INSERT {or_all}INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
                     f"SELECT :account, {customers}, :campaign, {points}, 1 FROM {table} t {end}",
                     account=account,
                     campaign=campaign,
@@ -111,7 +111,7 @@ def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
         for table, source in ENTRIES.items():
             if work.filled(table):
                 work.send(
-                    "INSERT INTO ledger_entry"
+                    "INSERT {or_all}INTO ledger_entry"
                     '(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) ' + source,
                     account=account,
                     change=change,
@@ -133,7 +133,7 @@ ENROLLED = {
 
 RENAMED = "SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL"
 TAKE_IMAGES = (
-    f"INSERT INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) "
+    f"INSERT {{or_all}}INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) "
     f"SELECT :account, :change, c.id, {', '.join(f'c.{name}' for name in IMAGE)}, c.removed "
     "FROM target t {then} {customer} = t.id WHERE t.touched = 1"
 )
@@ -205,7 +205,7 @@ def _create(shape: Shape, sqlite: bool) -> str:
     }
     every = fixed | values
     return (
-        f"INSERT INTO customer({', '.join(every)}) SELECT {', '.join(every.values())} "
+        f"INSERT {{or_all}}INTO customer({', '.join(every)}) SELECT {', '.join(every.values())} "
         'FROM made m {then} stage s ON s."row" = m."row" ORDER BY m.n'
     )
 

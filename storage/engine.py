@@ -44,7 +44,7 @@ LOOK_WAIT = 30.0
 # Page caches of a connection, of the file and of the temporary tables. Together with what Python takes they stay below
 # 96 MB however large a batch is; 100,000 rows find room in them, and at 1,000,000 larger ones are no faster.
 SQLITE_CACHE_KB = 45_056
-TEMPORARY_CACHE_KB = 20_480
+TEMPORARY_CACHE_KB = 24_576
 # Under which name a connection to PostgreSQL remembers what is prepared on it.
 WIRE = "tillgate_wire"
 

@@ -146,6 +146,8 @@ class Seats:
 class Seat:
     """A small batch's way to write (see storage.workspaces.Writer)."""
 
+    alone = False
+
     def __init__(self, seats: Seats, connection: PoolProxiedConnection) -> None:
         self._seats = seats
         self._driver: Any = connection.driver_connection
@@ -179,6 +181,10 @@ class Seat:
         self.is_left = True
         self._seats.leave()
         group.wait(member)
+
+    def begin_again(self) -> None:
+        """Others have written in the same transaction: never."""
+        raise NotImplementedError
 
     def end(self) -> None:
         """Forget what was staged, unless somebody else has the seat by now."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from storage.spelling import numbered, spelled
@@ -84,6 +84,8 @@ class Statements:
         self._wire = wire
         self.sqlite = wire is None
         self.kind = "sqlite" if self.sqlite else "postgresql"
+        # How statements are spelled (see spelling.py).
+        self._spelling = self.kind
         self._cursor: Any = driver.cursor() if self.sqlite else None
         self._rows = 0
         self._large = False
@@ -145,7 +147,7 @@ class Statements:
         # A plain cursor of PostgreSQL's driver would hold the whole result in memory.
         cursor = self._driver.cursor() if self.sqlite else self._driver.cursor(name=f"rows_{next(_numbers)}")
         try:
-            cursor.execute(spelled(statement, self.kind), values)
+            cursor.execute(spelled(statement, self._spelling), values)
             while chunk := cursor.fetchmany(FETCH):
                 yield from chunk
         finally:
@@ -182,16 +184,16 @@ class Statements:
                 self._wire.send(text, tuple(chain.from_iterable(chunk)), fits=True)
             else:
                 whole = len(chunk) - len(chunk) % AT_ONCE
-                for start in range(0, whole, AT_ONCE):
-                    values = tuple(chain.from_iterable(chunk[start : start + AT_ONCE]))
-                    self._cursor.execute(_several(insert, width, AT_ONCE), values)
+                values = chain.from_iterable(chunk)
+                for _ in range(0, whole, AT_ONCE):
+                    self._cursor.execute(_several(insert, width, AT_ONCE), tuple(islice(values, AT_ONCE * width)))
                 if whole < len(chunk):
                     self._cursor.executemany(_several(insert, width, 1), chunk[whole:])
             self.expect(len(chunk))
 
     def _run(self, statement: str, values: Mapping[str, object]) -> Found:
         if self._wire is None:
-            cursor = self._cursor.execute(spelled(statement, "sqlite"), values)
+            cursor = self._cursor.execute(spelled(statement, self._spelling), values)
             found = Found(cursor.rowcount, cursor.fetchall())
         else:
             text, names = numbered(statement)

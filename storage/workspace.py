@@ -59,8 +59,11 @@ class Workspace(Statements):
         """End what was only asked, outside of any transaction; others may ask later on."""
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """A part of the transaction that is taken back alone on an error. Raises KeyTaken for a unique key twice."""
+    def attempt(self) -> Iterator[None]:
+        """The first writes of a transaction, taken back on an error, so that others can be tried instead.
+
+        Raises KeyTaken for a unique key twice.
+        """
         self.send("SAVEPOINT part")
         try:
             yield

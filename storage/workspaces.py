@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import psycopg
 
 from storage.checkpoint import Checkpoints, checkpointing
+from storage.spelling import ALONE
 from storage.statements import DEAD, LARGE, USED
 from storage.turn import Busy, Lines, WriteTurn, begin_writing
 from storage.wire import Wire
-from storage.workspace import LEAST_WAIT, Answer, Workspace
+from storage.workspace import LEAST_WAIT, Answer, KeyTaken, Workspace
 
 # Deleted rows keep their place in PostgreSQL's temporary tables, which nothing vacuums; from so many on they go for good.
 MOST_DEAD = 5000
@@ -35,8 +36,15 @@ class Writer(Protocol):
     def under_way(self) -> bool:
         """Whether a write transaction is open, which the workspace then is a part of from its beginning."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether the transaction is this batch's own."""
+
     def writing(self, cursor: sqlite3.Cursor, wait: float, *, large: bool) -> AbstractContextManager[None]:
         """Write: committed at the end, taken back on an error. Raises Busy."""
+
+    def begin_again(self) -> None:
+        """Take back all that a batch alone has written so far, and begin once more. Raises Busy."""
 
     def end(self) -> None:
         """Roll back what was staged and not written."""
@@ -46,6 +54,7 @@ class Turns:
     """A transaction for one batch alone, with the machine-wide turn to write."""
 
     under_way = False
+    alone = True
 
     def __init__(self, driver: sqlite3.Connection, turn: WriteTurn, checkpoints: Checkpoints) -> None:
         self._driver = driver
@@ -66,6 +75,11 @@ class Turns:
                 self._driver.rollback()
                 raise
 
+    def begin_again(self) -> None:
+        """The turn is still held, so nobody comes in between but other programs."""
+        self._driver.rollback()
+        begin_writing(self._driver, LEAST_WAIT)
+
     def end(self) -> None:
         """Roll back."""
         if self._driver.in_transaction:
@@ -78,6 +92,8 @@ class SqliteWorkspace(Workspace):
     def __init__(self, driver: sqlite3.Connection, writer: Writer, waited: float = 0.0) -> None:
         super().__init__(driver, None, waited)
         self._writer = writer
+        if writer.alone:
+            self._spelling = ALONE
 
     def begin(self, temporary: Sequence[str], memory: MutableMapping[Any, Any]) -> None:
         """Empties here what batches before have filled."""
@@ -104,6 +120,21 @@ class SqliteWorkspace(Workspace):
             self._memory[USED] &= self._filled
         with self._writer.writing(self._cursor, max(wait - self._waited, LEAST_WAIT), large=self._large):
             yield
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Without a savepoint where there is a transaction to take back: behind one, SQLite copies every page first."""
+        if not self._writer.alone:
+            with super().attempt():
+                yield
+            return
+        try:
+            yield
+        except Exception as error:
+            self._writer.begin_again()
+            if isinstance(error, sqlite3.IntegrityError):
+                raise KeyTaken from error
+            raise
 
     @contextmanager
     def alone(self, place: int, ask: Callable[[], Answer]) -> Iterator[Answer]:  # noqa: ARG002

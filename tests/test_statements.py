@@ -125,3 +125,19 @@ def test_a_batch_of_3000_rows_takes_the_statements_of_one_of_30(
         counts[size] = (len(imported), len(previewed), len(undone))
     assert max(counts.values())[0] - counts[30][0] <= TOLD_SIZES
     assert counts[3000][1:] == counts[30][1:]
+
+
+def test_a_large_batch_whose_first_plan_was_wrong_is_taken_back_and_planned_again(core: Core, account: Demo) -> None:
+    # New customers of one code and of one card: what the first plan trusts in, the unique keys refuse.
+    run.run(core, _terminal(account.number, "stored|9999999|Ann|Lee|25\n"))
+    rows = "".join(f"{n}|{10**6 + n}|Ann|{'x' * 20}|25\n" for n in range(1000))
+    rows += "7|1000007|Eve|Lee|25\nnew|1000008|Eve|Lee|25\nstored|9999999|Eve|Lee|25\n"
+    outcome = run.run(core, _terminal(account.number, rows))
+    assert (outcome.counts.new, outcome.counts.updated) == (1000, 3)
+    assert [problem.code for problem in outcome.problems] == []
+    with core.database.reading() as connection:
+        found = connection.execute(text("SELECT code, last_name FROM customer WHERE first_name = 'Eve' ORDER BY code"))
+        assert [tuple(row) for row in found] == [("7", "Lee"), ("new", "Lee"), ("stored", "Lee")]
+        assert connection.execute(text("SELECT count(*), sum(balance) FROM enrolment")).one() == (1001, 1004 * 2500)
+        assert connection.execute(text("SELECT last_change FROM account WHERE id = 1")).scalar() == 2
+        assert connection.execute(text("SELECT count(*) FROM snapshot")).scalar() == 1

@@ -11,7 +11,7 @@ from importing import distinct
 from importing.fields import Field
 from importing.spool import Spool
 from importing.validate import check, layout
-from tests.checking import COMMA, Marked, batch, done
+from tests.checking import COFFEE, COMMA, Marked, batch, done
 
 
 def test_only_the_columns_that_the_batch_has_are_staged_in_one_order() -> None:
@@ -20,8 +20,13 @@ def test_only_the_columns_that_the_batch_has_are_staged_in_one_order() -> None:
     names = "auto_add free customer_PIN text customer_password customer_username custom_date email card_number code"
     assert done(names, "").checked.columns == (
         *("row", "code", "card_number", "email", "custom_date", "customer_username", "username_key"),
-        *("password_digest", "pin_digest", "custom_fields", "attributes", "amount", "item_id"),
+        *("password_digest", "pin_digest", "custom_fields", "attributes", "amount"),
     )
+
+
+def test_items_are_staged_where_the_campaign_counts_them() -> None:
+    checked = check(replace(batch("code auto_add", ""), campaigns=(COFFEE,)), Marked(), Spool(), Spool())
+    assert checked.columns == ("row", "code", "amount", "item_id")
 
 
 def test_not_given_is_none_and_given_blank_is_blank() -> None:
@@ -231,13 +236,13 @@ def test_rows_that_all_add_points_are_thin_where_that_is_asked_for() -> None:
     def chunk(text: str) -> list[tuple[object, ...]]:
         checked = check(batch("code first_name text auto_add", f"{text}\n"), Marked(), Spool(), Spool())
         checked.thin = True
-        assert checked.keys == ("row", "code", "amount", "item_id")
+        assert checked.keys == ("row", "code", "amount")
         [found] = checked.chunks()
-        return found
+        return list(found)
 
-    assert chunk("a|Ann|x|25\nb|Bob|y|1") == [(1, "a", 2500, None), (2, "b", 100, None)]
-    assert chunk("a|Ann|x|25\nb|Bob|y|0")[0] == (1, "a", "Ann", '{"custom_field_1":"x"}', 2500, None)
-    assert chunk("a|Ann|x|25\nb|Bob|y")[1] == (2, "b", "Bob", '{"custom_field_1":"y"}', None, None)
+    assert chunk("a|Ann|x|25\nb|Bob|y|1") == [(1, "a", 2500), (2, "b", 100)]
+    assert chunk("a|Ann|x|25\nb|Bob|y|0")[0] == (1, "a", "Ann", '{"custom_field_1":"x"}', 2500)
+    assert chunk("a|Ann|x|25\nb|Bob|y")[1] == (2, "b", "Bob", '{"custom_field_1":"y"}', None)
 
 
 def test_a_batch_tells_whether_it_clears_a_member_of_a_document() -> None:
