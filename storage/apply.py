@@ -22,15 +22,17 @@ class Stamp:
     base: int
 
 
-def next_change(work: Workspace, account: int) -> int:
-    """The next change number of the account, which only its one writer takes."""
-    return int(ask_next_change(work, account).rows[0][0])
+def next_change(work: Workspace, account: int, count: int = 1) -> int:
+    """The next change number of the account, which only its one writer takes, or the first of the next `count`."""
+    return int(ask_next_change(work, account, count).rows[0][0]) - count + 1
 
 
-def ask_next_change(work: Workspace, account: int) -> Sent:
-    """The same, to be looked at later: its one row has the number."""
+def ask_next_change(work: Workspace, account: int, count: int = 1) -> Sent:
+    """The same, to be looked at later: its one row has the number, of several the last."""
     return work.send(
-        "UPDATE account SET last_change = last_change + 1 WHERE id = :account RETURNING last_change", account=account
+        "UPDATE account SET last_change = last_change + :count WHERE id = :account RETURNING last_change",
+        account=account,
+        count=count,
     )
 
 

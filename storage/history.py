@@ -195,17 +195,19 @@ KEPT = "(kind IN ('keep', 'gone') OR (kind = 'field' AND moved = 0 AND blocked =
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where `b`, what a customer shall be again, comes from, and for whom."""
+    """Where `b`, what a customer shall be again, comes from, and for whom: `where` of the `listed` ones."""
 
     joined: str
+    listed: str
     where: str
 
 
 FROM_IMAGES = Source(
     "snapshot b ON b.account_id = :account AND b.change = k.change AND b.customer_id = k.id",
+    "back k",
     "(k.kind = 'revive' OR (k.kind = 'field' AND k.later IS NULL))",
 )
-FROM_RESTORE = Source("restore b ON b.id = k.id", "k.kind = 'field'")
+FROM_RESTORE = Source("restore b ON b.id = k.id", "restore b {then} back k ON k.id = b.id", "k.kind = 'field'")
 
 OURS = "h.account_id = :account AND h.batch_id = :batch AND h.change BETWEEN :oldest AND :newest"
 

@@ -58,7 +58,8 @@ def _leave(*, points: bool, sqlite: bool) -> str:
     )
     if not points or sqlite:
         return (
-            f"UPDATE enrolment SET uses = uses + :sign, balance = balance + {f'coalesce(({sums}), 0)' if points else '0'} "
+            "UPDATE {whole} enrolment SET uses = uses + :sign, "
+            f"balance = balance + {f'coalesce(({sums}), 0)' if points else '0'} "
             "WHERE account_id = :account AND campaign_id = :campaign AND customer_id IN (SELECT id FROM back)"
         )
     # Here a sum for each enrolment costs three times as much as all of them at once. They have a table with a key: of a
@@ -78,12 +79,12 @@ def _give_back(source: Source, sqlite: bool) -> str:
             f"UPDATE customer c SET {settings}, removed = NULL, updated_at = :now FROM back k JOIN {source.joined} "
             f"WHERE c.account_id = :account AND c.id = k.id AND {where}"
         )
-    # An upsert walks the table in key order, once (as in storage/apply.py).
-    settings = ", ".join(f"{name} = excluded.{name}" for name in (*PLAIN, "removed", "updated_at"))
+    # No upsert as in storage/apply.py, of which SQLite would keep copies of all pages (see `whole` in spelling.py).
+    names = ", ".join(f"b.{name}" for name in PLAIN)
     return (
-        f"INSERT INTO customer(id, account_id, created, created_at, updated_at, removed, {', '.join(PLAIN)}) "
-        f"SELECT k.id, :account, 0, 0, :now, NULL, {', '.join(f'b.{name}' for name in PLAIN)} "
-        f"FROM back k {{then}} {source.joined} WHERE {where} ORDER BY k.id ON CONFLICT(id) DO UPDATE SET {settings}"
+        f"UPDATE {{whole}} customer SET ({', '.join(PLAIN)}) = (SELECT {names} FROM back k {{then}} {source.joined} "
+        "WHERE k.id = customer.id), removed = NULL, updated_at = :now "
+        f"WHERE id IN (SELECT k.id FROM {source.listed} WHERE {where})"
     )
 
 
@@ -131,15 +132,15 @@ def rewrite_uniques(work: Workspace, account: int, undo: int, uniques: Sequence[
 
 
 TAKE_IMAGES = (
-    f"INSERT INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) SELECT :account, :undo, c.id, "
-    f"{', '.join(f'c.{name}' for name in IMAGE)}, c.removed FROM back k "
+    f"INSERT {{whole}} INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) "
+    f"SELECT :account, :undo, c.id, {', '.join(f'c.{name}' for name in IMAGE)}, c.removed FROM back k "
     "{then} {customer} = k.id"
 )
 _BLANK = ", ".join(
     f"{name} = " + ("'{}'" if name in DOCUMENTS else "0" if name.endswith("_version") else "''") for name in PLAIN
 )
 REMOVE = (
-    "UPDATE customer SET code = NULL, card_number = NULL, customer_username = NULL, username_key = NULL, "
+    "UPDATE {whole} customer SET code = NULL, card_number = NULL, customer_username = NULL, username_key = NULL, "
     f"{_BLANK}, removed = :undo, updated_at = :now "
     "WHERE account_id = :account AND id IN (SELECT id FROM back WHERE kind = 'remove')"
 )
@@ -148,7 +149,7 @@ SUM_POINTS = (
     "WHERE e.account_id = :account AND e.change = :undo GROUP BY e.customer_id"
 )
 TAKE_POINTS_BACK = (
-    'INSERT INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
+    'INSERT {whole} INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
     'SELECT :account, :undo, e.customer_id, e."row", e.campaign_id, e.item_id, -e.amount, :now FROM change h '
     "{then} ledger_entry e ON e.account_id = :account AND e.change = h.change "
     f"WHERE {OURS}"

@@ -13,6 +13,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "differs": "IS NOT",
         "same": "IS",
         "json": "text",
+        # Of a statement that may fail halfway SQLite keeps a copy of every page that it changes, to take its part back.
+        # In a transaction that an error takes back as a whole nobody needs that: half of all that a large undo writes.
+        "whole": "OR FAIL",
         # Its id alone is the primary key there. With the account said, SQLite would take that for a sieve and read the
         # whole table for a Bloom filter first.
         "customer": "customer c ON c.id",
@@ -22,6 +25,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "differs": "IS DISTINCT FROM",
         "same": "IS NOT DISTINCT FROM",
         "json": "jsonb",
+        "whole": "",
         "customer": "customer c ON c.account_id = :account AND c.id",
     },
 }
