@@ -95,6 +95,7 @@ class _Planned:
     """A plan that stands in the workspace. `conflicts` and the counts are those of its own changes."""
 
     span: Span
+    gathered: history.Gathered
     rekeyed: bool
     conflicts: int
     counts: tuple[int, int, int]
@@ -136,7 +137,7 @@ def _at_once(work: Workspace, undoing: _Undoing, undo_id: str, number: int = 0) 
     span = undoing.span(changes[0], changes[-1])
     if len(changes) > 1 and history.meet(work, span):
         return None
-    planned = _plan(work, undoing, span, 0)
+    planned = _plan(work, undoing, span, 0, ranges=True)
     if len(changes) > 1 and planned.rekeyed and rekeying.rivals(work):
         history.clear(work)
         work.execute("DELETE FROM conflict")
@@ -162,15 +163,27 @@ def _one_by_one(work: Workspace, undoing: _Undoing, undo_id: str, first: int) ->
 
 def _apply(work: Workspace, undoing: _Undoing, planned: _Planned, undo_id: str, number: int) -> None:
     account, moment = undoing.account, now()
-    revert.take_back(work, planned.span, number, moment, undoing.campaigns, undoing.sign, rekeyed=planned.rekeyed)
-    revert.rewrite_uniques(work, account, number, undoing.uniques)
-    apply.record_change(work, apply.Stamp(account, number, moment, 0), undo_id, -1)
+    removed = revert.take_back(
+        work,
+        planned.span,
+        number,
+        moment,
+        undoing.campaigns,
+        undoing.sign,
+        planned.gathered,
+        rekeyed=planned.rekeyed,
+    )
+    revert.rewrite_uniques(work, account, number, undoing.uniques, planned.gathered.made)
+    apply.record_change(work, apply.Stamp(account, number, moment, 0), undo_id, -1, removed)
 
 
-def _plan(work: Workspace, undoing: _Undoing, span: Span, known: int) -> _Planned:
-    """Plan what becomes of the customers of some changes. `known` conflicts are noted of others already."""
+def _plan(work: Workspace, undoing: _Undoing, span: Span, known: int, *, ranges: bool = False) -> _Planned:
+    """Plan what becomes of the customers of some changes. `known` conflicts are noted of others already.
+
+    `ranges`: see `history.gather`.
+    """
     account = undoing.account
-    gathered = history.gather(work, span, undoing.uniques)
+    gathered = history.gather(work, span, undoing.uniques, ranges=ranges)
     found: Spool[fates.Row] = Spool()
     if gathered.later:
         history.restore(work, Spool(_given_back(work, account, found)))
@@ -186,11 +199,11 @@ def _plan(work: Workspace, undoing: _Undoing, span: Span, known: int) -> _Planne
         fates.mark_conflicts(work, known)
     if gathered.unmoved or rekeyed:
         history.mark_moved(work, account, undoing.campaigns, undoing.sign)
-    counts = history.count(work)
+    counts = history.count(work, gathered.made)
     if counts[2]:
         kept = Spool((number, "customer", code, "", "") for number, code in history.kept(work, account))
         conflicts = fates.add_conflicts(work, conflicts, kept)
-    return _Planned(span, rekeyed, conflicts - known, counts)
+    return _Planned(span, gathered, rekeyed, conflicts - known, counts)
 
 
 def _given_back(work: Workspace, account: int, found: Spool[fates.Row]) -> Iterator[tuple[int, Mapping[str, Any]]]:

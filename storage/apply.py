@@ -83,16 +83,18 @@ def _change(work: Workspace, shape: Shape, stamp: Stamp, *, renames: bool) -> No
         work.send(GIVE_USERNAMES, account=account)
 
 
-def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int) -> None:
-    """Note the change, with the range of customers that it made."""
+def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int, removed: tuple[int, int] = (0, -1)) -> None:
+    """Note the change, with the range of customers that it made, and the one in which those that it removed lie."""
     work.send(
-        "INSERT INTO change(account_id, change, batch_id, first_created, last_created) "
-        "VALUES (:account, :change, :batch, :first, :last)",
+        "INSERT INTO change(account_id, change, batch_id, first_created, last_created, first_removed, last_removed) "
+        "VALUES (:account, :change, :batch, :first, :last, :first_removed, :last_removed)",
         account=stamp.account,
         change=stamp.change,
         batch=batch_id,
         first=stamp.base + 1,
         last=stamp.base + made,
+        first_removed=removed[0],
+        last_removed=removed[1],
     )
 
 
