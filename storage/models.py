@@ -222,7 +222,6 @@ ledger_entry = Table(
     Column("amount", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("account_id", "change", "customer_id", "row"),
-    Index("ledger_entry_customer", "account_id", "customer_id"),
     sqlite_with_rowid=False,
 )
 

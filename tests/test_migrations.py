@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import inspect, select, text
 
 from importing.core import Core
 from storage import migrate, models
@@ -85,3 +85,12 @@ def test_what_a_change_wrote_is_known_though_its_customer_was_away_since(actual:
     undone = actual.undo(gave_back)
     assert [(c.field, c.written, c.current) for c in undone.conflicts] == [("card_number", "c4", "")]
     actual.check()
+
+
+def test_the_migrations_make_what_the_models_say(core: Core) -> None:
+    found = inspect(core.database.engine)
+    for table in models.metadata.sorted_tables:
+        assert {column["name"] for column in found.get_columns(table.name)} == set(table.columns.keys())
+        assert {index["name"] for index in found.get_indexes(table.name) if not index.get("duplicates_constraint")} == {
+            index.name for index in table.indexes
+        }
