@@ -34,11 +34,14 @@ def undo(core: Core, account: int, batch_id: str, user: str, face: str) -> Undon
     Raises Fault: unknown_batch, batch_running, already_undone, undo_unavailable, undo_expired, busy.
     """
     started = time.perf_counter()
-    with opened(core) as work, work.writing(account, core.write_wait):
+    with opened(core) as work, work.roomy(), work.writing(account, core.write_wait):
         batches.hold_root(work, account, batch_id)
         batch = undoable.available(core, work, account, batch_id)
-        undone = _take_back(work, _undoing(work, account, batch), secrets.token_hex(10))
-        _remember(work, account, batch, undone, user, face, round((time.perf_counter() - started) * 1000))
+        undoing = _undoing(work, account, batch)
+        first = _numbers(work, undoing)
+        undone = _take_back(work, undoing, secrets.token_hex(10), first)
+        took = round((time.perf_counter() - started) * 1000)
+        _remember(work, account, batch, undone, first + len(undoing.changes), user, face, took)
         deliveries = webhooks.note(work, account, undone.batch_id, webhooks.Event.UNDONE, now())
     put_deliveries(core.queue, deliveries)
     return undone
@@ -56,9 +59,9 @@ def preview(core: Core, account: int, batch_id: str) -> Undone:
         if undone is not None:
             return undone
     try:
-        with opened(core) as work, work.writing(account, core.write_wait):
+        with opened(core) as work, work.roomy(), work.writing(account, core.write_wait):
             undoing = _undoing(work, account, undoable.available(core, work, account, batch_id))
-            raise _Foreseen(_take_back(work, undoing, "", tried=True))
+            raise _Foreseen(_one_by_one(work, undoing, "", _numbers(work, undoing)))
     except _Foreseen as foreseen:
         return foreseen.undone
 
@@ -92,6 +95,7 @@ class _Planned:
     """A plan that stands in the workspace. `conflicts` and the counts are those of its own changes."""
 
     span: Span
+    gathered: history.Gathered
     rekeyed: bool
     conflicts: int
     counts: tuple[int, int, int]
@@ -111,13 +115,21 @@ def _undoing(work: Workspace, account: int, batch: undoable.Batch) -> _Undoing:
     )
 
 
-def _take_back(work: Workspace, undoing: _Undoing, undo_id: str, *, tried: bool = False) -> Undone:
-    """Take all changes back, in the write transaction. `tried`: they are known to meet."""
-    undone = None if tried else _at_once(work, undoing, undo_id)
-    return undone or _one_by_one(work, undoing, undo_id)
+def _numbers(work: Workspace, undoing: _Undoing) -> int:
+    """Take a number for each change that takes one back, and one for the entry in the history. Returns the first.
+
+    All at once: on SQLite a page that is in the log already and is written once more, as the account's would be at the
+    end, has the checksums of all that came behind it made again, an eighth of a large undo.
+    """
+    return apply.next_change(work, undoing.account, len(undoing.changes) + 1)
 
 
-def _at_once(work: Workspace, undoing: _Undoing, undo_id: str) -> Undone | None:
+def _take_back(work: Workspace, undoing: _Undoing, undo_id: str, first: int) -> Undone:
+    """Take all changes back, in the write transaction. `first` is the first number of the undo's own changes."""
+    return _at_once(work, undoing, undo_id, first) or _one_by_one(work, undoing, undo_id, first)
+
+
+def _at_once(work: Workspace, undoing: _Undoing, undo_id: str, number: int = 0) -> Undone | None:
     """Take all changes back by set; without `undo_id` only tell. None where they have to be taken one after another."""
     changes = undoing.changes
     if not changes:
@@ -125,42 +137,53 @@ def _at_once(work: Workspace, undoing: _Undoing, undo_id: str) -> Undone | None:
     span = undoing.span(changes[0], changes[-1])
     if len(changes) > 1 and history.meet(work, span):
         return None
-    planned = _plan(work, undoing, span, 0)
+    planned = _plan(work, undoing, span, 0, ranges=True)
     if len(changes) > 1 and planned.rekeyed and rekeying.rivals(work):
         history.clear(work)
         work.execute("DELETE FROM conflict")
         return None
     conflicts = _conflicts(work, undoing.account) if planned.conflicts else Spool[Conflict]()
     if undo_id:
-        _apply(work, undoing, planned, undo_id)
+        _apply(work, undoing, planned, undo_id, number)
     return Undone(undo_id, undoing.batch_id, *planned.counts, conflicts)
 
 
-def _one_by_one(work: Workspace, undoing: _Undoing, undo_id: str) -> Undone:
+def _one_by_one(work: Workspace, undoing: _Undoing, undo_id: str, first: int) -> Undone:
     """Take one change back after another, the newest first: each finds what the ones before it left."""
     known = 0
-    for change in undoing.changes:
+    for number, change in enumerate(undoing.changes, first):
         planned = _plan(work, undoing, undoing.span(change, change), known)
         known += planned.conflicts
         fates.add_fates(work)
-        _apply(work, undoing, planned, undo_id)
+        _apply(work, undoing, planned, undo_id, number)
         history.clear(work)
     conflicts = _conflicts(work, undoing.account) if known else Spool[Conflict]()
     return Undone(undo_id, undoing.batch_id, *fates.count_fates(work), conflicts)
 
 
-def _apply(work: Workspace, undoing: _Undoing, planned: _Planned, undo_id: str) -> None:
+def _apply(work: Workspace, undoing: _Undoing, planned: _Planned, undo_id: str, number: int) -> None:
     account, moment = undoing.account, now()
-    number = apply.next_change(work, account)
-    revert.take_back(work, planned.span, number, moment, undoing.campaigns, undoing.sign, rekeyed=planned.rekeyed)
-    revert.rewrite_uniques(work, account, number, undoing.uniques)
-    apply.record_change(work, apply.Stamp(account, number, moment, 0), undo_id, -1)
+    removed = revert.take_back(
+        work,
+        planned.span,
+        number,
+        moment,
+        undoing.campaigns,
+        undoing.sign,
+        planned.gathered,
+        rekeyed=planned.rekeyed,
+    )
+    revert.rewrite_uniques(work, account, number, undoing.uniques, planned.gathered.made)
+    apply.record_change(work, apply.Stamp(account, number, moment, 0), undo_id, -1, removed)
 
 
-def _plan(work: Workspace, undoing: _Undoing, span: Span, known: int) -> _Planned:
-    """Plan what becomes of the customers of some changes. `known` conflicts are noted of others already."""
+def _plan(work: Workspace, undoing: _Undoing, span: Span, known: int, *, ranges: bool = False) -> _Planned:
+    """Plan what becomes of the customers of some changes. `known` conflicts are noted of others already.
+
+    `ranges`: see `history.gather`.
+    """
     account = undoing.account
-    gathered = history.gather(work, span, undoing.uniques)
+    gathered = history.gather(work, span, undoing.uniques, ranges=ranges)
     found: Spool[fates.Row] = Spool()
     if gathered.later:
         history.restore(work, Spool(_given_back(work, account, found)))
@@ -176,11 +199,11 @@ def _plan(work: Workspace, undoing: _Undoing, span: Span, known: int) -> _Planne
         fates.mark_conflicts(work, known)
     if gathered.unmoved or rekeyed:
         history.mark_moved(work, account, undoing.campaigns, undoing.sign)
-    counts = history.count(work)
+    counts = history.count(work, gathered.made)
     if counts[2]:
         kept = Spool((number, "customer", code, "", "") for number, code in history.kept(work, account))
         conflicts = fates.add_conflicts(work, conflicts, kept)
-    return _Planned(span, rekeyed, conflicts - known, counts)
+    return _Planned(span, gathered, rekeyed, conflicts - known, counts)
 
 
 def _given_back(work: Workspace, account: int, found: Spool[fates.Row]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -241,7 +264,7 @@ def _text(value: object) -> str:
 
 
 def _remember(
-    work: Workspace, account: int, batch: undoable.Batch, undone: Undone, user: str, face: str, took: int
+    work: Workspace, account: int, batch: undoable.Batch, undone: Undone, number: int, user: str, face: str, took: int
 ) -> None:
     batches.close_chain(work, account, batch["root"])
     batches.insert(
@@ -249,7 +272,7 @@ def _remember(
         {
             "account_id": account,
             "id": undone.batch_id,
-            "number": apply.next_change(work, account),
+            "number": number,
             "kind": "undo",
             "status": "imported",
             "face": face,

@@ -22,15 +22,17 @@ class Stamp:
     base: int
 
 
-def next_change(work: Workspace, account: int) -> int:
-    """The next change number of the account, which only its one writer takes."""
-    return int(ask_next_change(work, account).rows[0][0])
+def next_change(work: Workspace, account: int, count: int = 1) -> int:
+    """The next change number of the account, which only its one writer takes, or the first of the next `count`."""
+    return int(ask_next_change(work, account, count).rows[0][0]) - count + 1
 
 
-def ask_next_change(work: Workspace, account: int) -> Sent:
-    """The same, to be looked at later: its one row has the number."""
+def ask_next_change(work: Workspace, account: int, count: int = 1) -> Sent:
+    """The same, to be looked at later: its one row has the number, of several the last."""
     return work.send(
-        "UPDATE account SET last_change = last_change + 1 WHERE id = :account RETURNING last_change", account=account
+        "UPDATE account SET last_change = last_change + :count WHERE id = :account RETURNING last_change",
+        account=account,
+        count=count,
     )
 
 
@@ -81,16 +83,18 @@ def _change(work: Workspace, shape: Shape, stamp: Stamp, *, renames: bool) -> No
         work.send(GIVE_USERNAMES, account=account)
 
 
-def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int) -> None:
-    """Note the change, with the range of customers that it made."""
+def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int, removed: tuple[int, int] = (0, -1)) -> None:
+    """Note the change, with the range of customers that it made, and the one in which those that it removed lie."""
     work.send(
-        "INSERT INTO change(account_id, change, batch_id, first_created, last_created) "
-        "VALUES (:account, :change, :batch, :first, :last)",
+        "INSERT INTO change(account_id, change, batch_id, first_created, last_created, first_removed, last_removed) "
+        "VALUES (:account, :change, :batch, :first, :last, :first_removed, :last_removed)",
         account=stamp.account,
         change=stamp.change,
         batch=batch_id,
         first=stamp.base + 1,
         last=stamp.base + made,
+        first_removed=removed[0],
+        last_removed=removed[1],
     )
 
 

@@ -41,19 +41,42 @@ class Span:
     @property
     def values(self) -> dict[str, object]:
         """What OURS names."""
-        return {"account": self.account, "batch": self.batch_id, "oldest": self.oldest, "newest": self.newest}
+        return {"account": self.account, "batch": self.batch_id, **self.range}
+
+    @property
+    def range(self) -> dict[str, object]:
+        """Between which numbers the changes are."""
+        return {"oldest": self.oldest, "newest": self.newest}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """All customers of the account from `first` to `last`: so many that the changes made, and nothing has touched since."""
+
+    first: int
+    last: int
+    count: int
+
+    @property
+    def values(self) -> dict[str, object]:
+        """What statements name."""
+        return {"first": self.first, "last": self.last}
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """How many of the gathered customers were written to since, shall have another key, miss a mark of `moved`, and were
-    brought back by what is undone.
+    brought back or taken away by what is undone.
+
+    `made` are taken away again and not in `back`: what is done to them is the same for all.
     """
 
     later: int
     keyed: int
     unmoved: int
     revived: int
+    away: int
+    made: Made | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +110,19 @@ def meet(work: Workspace, span: Span) -> bool:
             "{then} snapshot n ON n.account_id = b.account_id AND n.customer_id = b.customer_id AND n.change > b.change "
             f"{{then}} {own} WHERE {OURS} UNION ALL "
             "SELECT 1 FROM change h {then} snapshot n ON n.account_id = h.account_id "
-            f"AND n.customer_id BETWEEN h.first_created AND h.last_created {{then}} {own} WHERE {OURS} LIMIT 1",
+            f"AND n.customer_id BETWEEN h.first_created AND h.last_created {{then}} {own} WHERE {OURS} UNION ALL "
+            f"SELECT 1 FROM {_AWAY} {{then}} snapshot n ON n.account_id = h.account_id AND n.customer_id = c.id "
+            f"{{then}} {own} WHERE {OURS} LIMIT 1",
             **span.values,
         )
     )
 
 
-def gather(work: Workspace, span: Span, uniques: Sequence[int]) -> Gathered:
-    """Fill `back`, which is empty, with the customers that the changes touched, each of which only one of them did."""
+def gather(work: Workspace, span: Span, uniques: Sequence[int], *, ranges: bool) -> Gathered:
+    """Fill `back`, which is empty, with the customers that the changes touched, each of which only one of them did.
+
+    `ranges`: customers that they made may be told as a range.
+    """
     # Most undos follow their batch at once: then nothing has to be looked for customer by customer.
     quiet = not work.all(
         "SELECT 1 FROM change WHERE account_id = :account AND change > :oldest "
@@ -102,15 +130,27 @@ def gather(work: Workspace, span: Span, uniques: Sequence[int]) -> Gathered:
         **span.values,
     )
     touched = work.execute(_gather_touched(uniques, quiet), **span.values)
+    touched += work.execute(GATHER_AWAY, **span.values)
     if not quiet:
         work.execute("UPDATE back SET moved = 0 WHERE kind = 'field' AND later IS NOT NULL")
-    gathered = Gathered(*map(int, work.one(LOOKED_OVER))) if touched else Gathered(0, 0, 0, 0)
-    made = work.execute(GATHER_MADE, **span.values)
-    work.expect(touched + made)
+    later, keyed, unmoved, revived, away = map(int, work.one(LOOKED_OVER)) if touched else (0, 0, 0, 0, 0)
+    made = _made(work, span) if ranges and quiet and not (keyed or revived) else None
+    rows = 0 if made else work.execute(GATHER_MADE, **span.values)
+    work.expect(touched + (made.count if made else rows))
     work.analyze("back")
-    if not quiet or gathered.revived:
+    if not quiet or revived:
         work.execute(KEEP, account=span.account, root=span.root)
-    return gathered
+    return Gathered(later, keyed, unmoved, revived, away, made)
+
+
+def _made(work: Workspace, span: Span) -> Made | None:
+    first, last, count = work.one(
+        "SELECT min(h.first_created), max(h.last_created), sum(h.last_created - h.first_created + 1) FROM change h "
+        f"WHERE {OURS} AND h.last_created >= h.first_created",
+        **span.values,
+    )
+    # On SQLite other accounts' customers may lie between them.
+    return Made(first, last, int(count)) if count and last - first < 2 * count else None
 
 
 def clear(work: Workspace) -> None:
@@ -145,7 +185,8 @@ def restore(work: Workspace, images: Iterable[tuple[int, Mapping[str, Any]]]) ->
 def kept(work: Workspace, account: int) -> Iterator[tuple[int, str]]:
     """(customer, code) of the customers that stay though the change made them, or stay away for another reason."""
     return work.rows(
-        "SELECT k.id, coalesce(c.code, b.code, '') FROM back k {then} customer c ON c.account_id = :account AND c.id = k.id "
+        "SELECT k.id, coalesce(c.code, b.code, c.had_code, '') FROM back k "
+        "{then} customer c ON c.account_id = :account AND c.id = k.id "
         "LEFT JOIN snapshot b ON b.account_id = :account AND b.change = k.change AND b.customer_id = k.id "
         "WHERE k.kind IN ('keep', 'gone') AND k.blocked = 0 ORDER BY k.id",
         account=account,
@@ -179,12 +220,12 @@ def mark_moved(work: Workspace, account: int, campaigns: Sequence[int], sign: in
     work.execute("UPDATE back SET moved = 1 WHERE moved = 0 AND id IN (SELECT id FROM rekey WHERE blocked = 0)")
 
 
-def count(work: Workspace) -> tuple[int, int, int]:
+def count(work: Workspace, made: Made | None) -> tuple[int, int, int]:
     """How many customers are restored, removed, and kept as they are against the undo's wish."""
     restored, removed, stay = work.one(
         f"SELECT {', '.join(f'sum(CASE WHEN {fate} THEN 1 ELSE 0 END)' for fate in (RESTORED, REMOVED, KEPT))} FROM back"
     )
-    return int(restored or 0), int(removed or 0), int(stay or 0)
+    return int(restored or 0), int(removed or 0) + (made.count if made is not None else 0), int(stay or 0)
 
 
 # What becomes of a row of `back`.
@@ -195,24 +236,38 @@ KEPT = "(kind IN ('keep', 'gone') OR (kind = 'field' AND moved = 0 AND blocked =
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where `b`, what a customer shall be again, comes from, and for whom."""
+    """Where `b`, what a customer shall be again, comes from, and for whom: `where` of the `listed` ones."""
 
     joined: str
+    listed: str
     where: str
 
 
 FROM_IMAGES = Source(
     "snapshot b ON b.account_id = :account AND b.change = k.change AND b.customer_id = k.id",
-    "(k.kind = 'revive' OR (k.kind = 'field' AND k.later IS NULL))",
+    "back k",
+    "k.kind = 'field' AND k.later IS NULL",
 )
-FROM_RESTORE = Source("restore b ON b.id = k.id", "k.kind = 'field'")
+FROM_RESTORE = Source("restore b ON b.id = k.id", "restore b {then} back k ON k.id = b.id", "k.kind = 'field'")
 
 OURS = "h.account_id = :account AND h.batch_id = :batch AND h.change BETWEEN :oldest AND :newest"
 
 LOOKED_OVER = (
     "SELECT coalesce(sum(CASE WHEN kind = 'field' AND later IS NOT NULL THEN 1 ELSE 0 END), 0), "
     "coalesce(sum(keyed), 0), coalesce(sum(CASE WHEN moved = 0 AND kind = 'field' THEN 1 ELSE 0 END), 0), "
-    "coalesce(sum(CASE WHEN kind = 'remove' THEN 1 ELSE 0 END), 0) FROM back"
+    "coalesce(sum(CASE WHEN kind = 'remove' THEN 1 ELSE 0 END), 0), "
+    "coalesce(sum(CASE WHEN kind = 'revive' THEN 1 ELSE 0 END), 0) FROM back"
+)
+
+# Numbers of changes are an account's, and customers of others may lie between those that were taken away. (SQLite would
+# take the account for a sieve, as in spelling.py.)
+_AWAY = (
+    "change h {then} {customer} BETWEEN h.first_removed AND h.last_removed AND c.removed = h.change "
+    "AND +c.account_id = h.account_id"
+)
+GATHER_AWAY = (
+    "INSERT INTO back(id, change, kind, later, moved, keyed, blocked) SELECT c.id, c.removed, 'revive', NULL, 1, 1, 0 "
+    f"FROM {_AWAY} WHERE {OURS}"
 )
 
 # Who has been taken away since, and could not come back, has points and uses all the same.
@@ -246,7 +301,7 @@ _LATER = (
 # It was gone before the change and after it: others have brought it back since.
 _STAYED_AWAY = (
     "EXISTS (SELECT 1 FROM snapshot a WHERE a.account_id = :account AND a.customer_id = b.customer_id "
-    f"AND a.change = {_LATER} AND a.removed IS NOT NULL)"
+    f"AND a.change = {_LATER} AND a.removed = b.removed)"
 )
 
 
@@ -257,10 +312,10 @@ def _gather_touched(uniques: Sequence[int], quiet: bool) -> str:
     return (
         "INSERT INTO back(id, change, kind, later, moved, keyed, blocked) SELECT b.customer_id, b.change, "
         f"CASE WHEN c.removed IS NULL THEN CASE WHEN b.removed IS NULL OR {stayed} THEN 'field' ELSE 'remove' END "
-        "WHEN c.removed = b.change THEN 'revive' WHEN b.removed IS NOT NULL THEN 'still' ELSE 'gone' END, "
+        "WHEN b.removed IS NOT NULL THEN 'still' ELSE 'gone' END, "
         f"{'NULL' if quiet else _LATER}, "
-        f"CASE WHEN c.removed IS NULL THEN CASE WHEN b.removed IS NOT NULL OR {_PLAIN_DIFFERS} THEN 1 ELSE 0 END "
-        f"WHEN c.removed = b.change THEN 1 ELSE 0 END, CASE WHEN {keyed} THEN 1 ELSE 0 END, 0 "
+        f"CASE WHEN c.removed IS NULL AND (b.removed IS NOT NULL OR {_PLAIN_DIFFERS}) THEN 1 ELSE 0 END, "
+        f"CASE WHEN {keyed} THEN 1 ELSE 0 END, 0 "
         "FROM change h {then} snapshot b ON b.account_id = :account AND b.change = h.change "
         f"{{then}} {{customer}} = b.customer_id WHERE {OURS}"
     )

@@ -55,6 +55,9 @@ SECRETS = ("password_digest", "password_version", "pin_digest", "pin_version")
 DOCUMENTS = ("custom_fields", "attributes")
 IMAGE = (*KEYS, *PROFILE, *SECRETS, *DOCUMENTS)
 
+# Where a removed customer's keys wait, which are other people's to have.
+HAD = tuple(f"had_{key}" for key in KEYS)
+
 
 def _image_columns() -> list[Column[Any]]:
     return [
@@ -152,7 +155,8 @@ custom_field = Table(
     ForeignKeyConstraint(["account_id"], ["account.id"]),
 )
 
-# A removed customer stays as a tombstone without keys (`removed` is the change that removed it); its ledger stays.
+# A removed customer stays as a tombstone without keys (`removed` is the change that removed it); its ledger stays. Its
+# values, and its keys in `had_…`, are its before-image, and are blanked when that has expired.
 customer = Table(
     "customer",
     metadata,
@@ -163,6 +167,7 @@ customer = Table(
     Column("removed", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    *(Column(name, Text) for name in HAD),
     PrimaryKeyConstraint("account_id", "id"),
     *(
         Index(
@@ -217,7 +222,6 @@ ledger_entry = Table(
     Column("amount", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("account_id", "change", "customer_id", "row"),
-    Index("ledger_entry_customer", "account_id", "customer_id"),
     sqlite_with_rowid=False,
 )
 
@@ -261,7 +265,8 @@ batch = Table(
     Index("batch_root", "account_id", "root"),
 )
 
-# One write transaction of a batch. Customers first_created … last_created are those it made (an empty range: none).
+# One write transaction of a batch. Customers first_created … last_created are those it made (an empty range: none); those
+# it removed, whose before-images they are themselves, lie between first_removed and last_removed.
 change = Table(
     "change",
     metadata,
@@ -270,6 +275,8 @@ change = Table(
     Column("batch_id", Key, nullable=False),
     Column("first_created", BigInteger, nullable=False, server_default="0"),
     Column("last_created", BigInteger, nullable=False, server_default="-1"),
+    Column("first_removed", BigInteger, nullable=False, server_default="0"),
+    Column("last_removed", BigInteger, nullable=False, server_default="-1"),
     PrimaryKeyConstraint("account_id", "change"),
     Index("change_batch", "account_id", "batch_id"),
     sqlite_with_rowid=False,
@@ -293,8 +300,8 @@ batch_problem = Table(
     sqlite_with_rowid=False,
 )
 
-# The before-image of every customer that a change touched but did not make. `was` is what kind of row it was before:
-# live, or removed (an undo that brings a removed customer back).
+# The before-image of every customer that a change touched but neither made nor removed. `removed`: it was a removed one
+# (an undo brings it back).
 snapshot = Table(
     "snapshot",
     metadata,

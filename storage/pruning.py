@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, exists, func, or_, select
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
-from storage.models import account, batch, batch_problem, change, reply, snapshot
+from storage.models import DOCUMENTS, HAD, PROFILE, account, batch, batch_problem, change, customer, reply, snapshot
+
+SECRETS_OF_NOBODY = {"password_digest": "", "password_version": 0, "pin_digest": "", "pin_version": 0}
 
 
 def accounts(connection: Connection) -> list[int]:
@@ -27,6 +29,7 @@ def expired(connection: Connection, number: int, keep: int, undo_since: int, rep
         .where(batch.c.account_id == number, batch.c.number < oldest)
         .where(
             or_(
+                change.c.last_removed >= change.c.first_removed,
                 exists().where(snapshot.c.account_id == number, snapshot.c.change == change.c.change),
                 exists().where(batch_problem.c.account_id == number, batch_problem.c.batch_id == batch.c.id),
             )
@@ -57,7 +60,36 @@ def prune(connection: Connection, number: int, keep: int, undo_since: int, repli
     if first_change is None:
         return 0
     gone = connection.execute(delete(snapshot).where(snapshot.c.account_id == number, snapshot.c.change < first_change))
-    return gone.rowcount
+    return gone.rowcount + _blank(connection, number, first_change)
+
+
+def _blank(connection: Connection, number: int, first_change: int) -> int:
+    """Blank the customers that older changes removed, who are their own before-images. Returns how many."""
+    removing = (
+        change.c.account_id == number,
+        change.c.change < first_change,
+        change.c.last_removed >= change.c.first_removed,
+    )
+    lies_in = customer.c.id.between(change.c.first_removed, change.c.last_removed) & (
+        customer.c.removed == change.c.change
+    )
+    gone = select(customer.c.id).select_from(change).join(customer, lies_in)
+    blanked = connection.execute(
+        update(customer)
+        .where(
+            customer.c.account_id == number, customer.c.id.in_(gone.where(*removing, customer.c.account_id == number))
+        )
+        .values(
+            {
+                **dict.fromkeys(PROFILE, ""),
+                **SECRETS_OF_NOBODY,
+                **{name: {} for name in DOCUMENTS},
+                **dict.fromkeys(HAD),
+            }
+        )
+    )
+    connection.execute(update(change).where(*removing).values(first_removed=0, last_removed=-1))
+    return blanked.rowcount
 
 
 def _oldest(connection: Connection, number: int, keep: int, undo_since: int) -> int | None:

@@ -36,11 +36,27 @@ def ask_keys(work: Workspace, account: int, uniques: Sequence[int]) -> int:
                 f"WHERE {keyed}{source.where} AND {differs}",
                 account=account,
             )
+    for kind, before, shown in _of_removed(uniques, work.sqlite):
+        asked += work.execute(
+            f"INSERT INTO rekey(id, change, kind, value, shown, blocked) SELECT k.id, k.change, '{kind}', {before}, "
+            f"{shown}, 0 FROM back k {{then}} customer c ON c.account_id = :account AND c.id = k.id "
+            f"WHERE k.kind = 'revive' AND {before} IS NOT NULL",
+            account=account,
+        )
     if asked:
         work.expect(asked)
         work.analyze("rekey")
         _block(work, account, uniques)
     return asked
+
+
+def _of_removed(uniques: Sequence[int], sqlite: bool) -> Iterator[tuple[str, str, str]]:
+    """Kinds of keys and unique values, where customers that were removed keep them, and as they are written."""
+    for name in KEYS:
+        yield name, f"c.had_{name}", "c.had_customer_username" if name == "username_key" else f"c.had_{name}"
+    for number in uniques:
+        value = unique_values.value(number, "c", sqlite)
+        yield unique_values.key(number), value, value
 
 
 def rivals(work: Workspace) -> bool:
@@ -88,9 +104,10 @@ def blocked(work: Workspace, account: int) -> Iterator[tuple[int, str, str, str 
     uma = unique_values.UMA_ADDRESS
     attribute = f"WHEN '{unique_values.key(uma)}' THEN {unique_values.value(uma, 'c', work.sqlite)}"
     return work.rows(
-        "SELECT r.id, coalesce(c.code, b.code), r.kind, CASE r.kind WHEN 'code' THEN c.code "
+        "SELECT r.id, coalesce(c.code, b.code, c.had_code), r.kind, CASE WHEN c.removed IS NOT NULL THEN NULL "
+        "ELSE CASE r.kind WHEN 'code' THEN c.code "
         "WHEN 'card_number' THEN c.card_number WHEN 'username_key' THEN c.customer_username "
-        f"{attribute} ELSE {unique} END FROM rekey r {{then}} customer c ON c.account_id = :account AND c.id = r.id "
+        f"{attribute} ELSE {unique} END END FROM rekey r {{then}} customer c ON c.account_id = :account AND c.id = r.id "
         "LEFT JOIN snapshot b ON b.account_id = :account AND b.change = r.change AND b.customer_id = r.id "
         "WHERE r.blocked = 1 ORDER BY r.id, r.kind",
         account=account,

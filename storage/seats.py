@@ -165,7 +165,7 @@ class Seat:
         return self._seats.group is not None
 
     @contextmanager
-    def writing(self, cursor: sqlite3.Cursor, wait: float, *, large: bool) -> Iterator[None]:  # noqa: ARG002
+    def writing(self, cursor: sqlite3.Cursor, wait: float, _large: Callable[[], bool]) -> Iterator[None]:
         """Write as a member of the group. Ends when that is committed, with the seat left."""
         group = self._seats.group or self._seats.begin(self._driver, wait)
         cursor.execute("SAVEPOINT seat")

@@ -27,8 +27,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "or_all": "",
     },
 }
-# A transaction of one batch alone is taken back as a whole when one of its statements fails. Told so, SQLite need not
-# keep a copy of every page that a statement changes, 40 MB of them for 100,000 rows.
+# A transaction of one batch or undo alone is taken back as a whole when one of its statements fails. Told so, SQLite need
+# not keep a copy of every page that a statement changes: 40 MB of them for 100,000 rows, half of all that an undo writes.
 ALONE = "sqlite alone"
 WORDS = {**WORDS, ALONE: {**WORDS["sqlite"], "or_all": "OR ROLLBACK "}}
 

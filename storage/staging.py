@@ -14,7 +14,6 @@ taken    the unique custom values that rows give
 back     the customers that an undo concerns, and what shall become of them
 restore  what an undo writes to customers that something else has written to since
 rekey    keys and unique values that an undo gives back, and whether somebody else has them by now
-points   what an undo takes from each customer's balance or gives it back (PostgreSQL)
 conflict what an undo cannot give back, the newest change first
 fate     what became of customers so far, where an undo takes its changes back one by one
 """
@@ -56,7 +55,6 @@ TABLES = (
     "back",
     "restore",
     "rekey",
-    "points",
     "conflict",
     "fate",
 )
@@ -129,7 +127,6 @@ def _definitions(sqlite: bool) -> list[str]:
         "back": f"id {number} PRIMARY KEY, change {number}, kind {text}, later {number}, moved {number}, keyed {number}, "
         f"blocked {number}",
         "restore": f"id {number} PRIMARY KEY, {image}",
-        "points": f"id {number} PRIMARY KEY, points {number}",
         "rekey": f"id {number}, change {number}, kind {text}, value {text}, shown {text}, blocked {number}, "
         "PRIMARY KEY (id, kind)",
         "conflict": f"n {number} PRIMARY KEY, id {number}, field {text}, code {text}, written {text}, stands {text}",

@@ -40,8 +40,8 @@ class Writer(Protocol):
     def alone(self) -> bool:
         """Whether the transaction is this batch's own."""
 
-    def writing(self, cursor: sqlite3.Cursor, wait: float, *, large: bool) -> AbstractContextManager[None]:
-        """Write: committed at the end, taken back on an error. Raises Busy."""
+    def writing(self, cursor: sqlite3.Cursor, wait: float, large: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Write: committed at the end, taken back on an error. Raises Busy. `large`: whether many rows were written."""
 
     def begin_again(self) -> None:
         """Take back all that a batch alone has written so far, and begin once more. Raises Busy."""
@@ -62,14 +62,14 @@ class Turns:
         self._checkpoints = checkpoints
 
     @contextmanager
-    def writing(self, cursor: sqlite3.Cursor, wait: float, *, large: bool) -> Iterator[None]:
+    def writing(self, cursor: sqlite3.Cursor, wait: float, large: Callable[[], bool]) -> Iterator[None]:
         """The transaction. What a large batch wrote is moved into the file after its reply, not before."""
         deadline = time.monotonic() + wait
         with self._turn.held(wait):
             begin_writing(self._driver, deadline - time.monotonic())
             try:
                 yield
-                with checkpointing(self._driver, self._checkpoints if large else None):
+                with checkpointing(self._driver, self._checkpoints if large() else None):
                     cursor.execute("COMMIT")
             except BaseException:
                 self._driver.rollback()
@@ -118,7 +118,7 @@ class SqliteWorkspace(Workspace):
         if not self._writer.under_way:
             self._cursor.execute("COMMIT")
             self._memory[USED] &= self._filled
-        with self._writer.writing(self._cursor, max(wait - self._waited, LEAST_WAIT), large=self._large):
+        with self._writer.writing(self._cursor, max(wait - self._waited, LEAST_WAIT), lambda: self._large):
             yield
 
     @contextmanager

@@ -282,3 +282,34 @@ def test_conflicts_beyond_a_page_come_in_the_order_of_customers(actual: Actual) 
     with run.opened(actual.core) as work:
         found = batches.load_problems(work, actual.number, undone.batch_id, batches.CONFLICT)
         assert [row[2] for row in found] == names
+
+
+@pytest.mark.parametrize("between", [1, 9])
+def test_customers_of_another_account_may_lie_between_those_that_are_taken_away(actual: Actual, between: int) -> None:
+    """On SQLite accounts share the customers' numbers, and each account counts its own changes."""
+    other = Actual(actual.core, "neighbours")
+    for name in ("zoe", "zack"):
+        other.apply(lines(f"z1 - {name} 5"))
+    batch_id = in_portions.begin(actual.core, actual.batch(lines("k1 c1 ann 5")))
+    actual.portion(lines("k1 c1 ann 5"), batch_id)
+    theirs = other.apply(lines(*(f"z2{n} - zed 5" for n in range(between)))).id
+    actual.portion(lines("k2 c2 bob 5"), batch_id)
+    in_portions.end(actual.core, actual.number, batch_id)
+    was, their_state = actual.raw(), other.raw()
+    assert _last_change(actual) == _last_change(other)
+    ours = foretold(actual, batch_id)
+    assert (counts(ours), other.raw()) == ((0, 2, 0), their_state)
+    their_undo = foretold(other, theirs)
+    assert counts(their_undo) == (0, between, 0)
+    assert counts(foretold(actual, ours.batch_id)) == (2, 0, 0)
+    assert actual.raw() == was
+    assert counts(foretold(other, their_undo.batch_id)) == (between, 0, 0)
+    assert (actual.raw(), other.raw()) == (was, their_state)
+    for account in (actual, other):
+        account.check()
+
+
+def _last_change(actual: Actual) -> int:
+    with actual.core.database.reading() as connection:
+        table = models.account
+        return int(connection.execute(select(table.c.last_change).where(table.c.id == actual.number)).scalar_one())

@@ -49,3 +49,40 @@ def test_undo_states_beyond_the_newest_and_older_than_the_days_expire_and_are_dr
     _age(core, ids[2], 31)
     assert (upkeep.tend(core), _images(core)) == (0, 1)
     assert preview(core, actual.number, ids[2]).restored == 1
+
+
+def test_removed_customers_are_blanked_when_the_undo_that_removed_them_expires(core: Core) -> None:
+    core = replace(core, undo_keep=1, undo_days=30)
+    actual = Actual(core)
+    batches = [
+        actual.apply(
+            Import(("code", "first_name", "customer_PIN"), (dict(zip(NAMED, (code, name, "1234"), strict=True)),))
+        )
+        for code, name in (("k1", "ann"), ("k2", "bob"), ("k3", "eve"))
+    ]
+    undone = [actual.undo(batch.id).batch_id for batch in batches[:2]]
+    # Bob is there again, and an image of himself no more.
+    actual.undo(undone[1])
+    actual.apply(Import(("code", "first_name"), ({"code": "k4", "first_name": "cid"},)))
+    for batch_id in (*(batch.id for batch in batches), undone[0]):
+        _age(core, batch_id, 31)
+    assert (upkeep.tend(core), _known(core)) == (1, {"", "bob", "eve", "cid"})
+    assert upkeep.tend(core) == 0
+    assert set(actual.state()) == {"k2", "k3", "k4"}
+
+
+NAMED = ("code", "first_name", "customer_PIN")
+
+
+def _known(core: Core) -> set[str]:
+    """All first names, and an empty one of whoever has nothing else either."""
+    with core.database.reading() as connection:
+        rows = connection.execute(select(models.customer)).mappings().all()
+    blank = {"password_version": 0, "pin_version": 0, "custom_fields": {}, "attributes": {}}
+    for row in rows:
+        if not row["first_name"]:
+            assert all(
+                row[name] == blank.get(name, "") for name in (*models.PROFILE, *models.SECRETS, *models.DOCUMENTS)
+            )
+            assert all(row[name] is None for name in (*models.KEYS, *models.HAD))
+    return {row["first_name"] for row in rows}
