@@ -140,7 +140,6 @@ class Collector(Sink):
         if self._raw or self._count + len(fields) > MAX_FIELDS:
             yield from every
         plain, find = self._plain, _familiar.get
-        count = size = 0
         for field in every:
             known = find(field)
             if known is None or known[0] in plain:
@@ -148,11 +147,9 @@ class Collector(Sink):
                 if self._raw:  # what a familiar one may have to take the place of
                     yield from every
                 continue
-            name, plain[name], length = known
-            count += 1
-            size += length
-        self._count += count
-        self._size += size
+            name, plain[name], size = known
+            self._count += 1
+            self._size += size
 
     def take(self, field: bytes, name: bytes, value: bytes) -> None:
         told = canonical(name)
@@ -296,7 +293,8 @@ class Collector(Sink):
             self._raw.pop(name, None)
             self._plain[told] = kept
         else:
-            self._plain.pop(told, None)
+            if name.isascii():
+                self._plain[told] = ""  # its place among the others
             self._raw[name] = kept
 
     def _refuse_if_known(self, name: bytes, reason: str) -> None:

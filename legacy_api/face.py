@@ -29,8 +29,6 @@ from transport.door import fault_of
 from transport.rate import Limiter, Whose, unlimited
 
 PATHS = ("/", "/api.php", "/api")
-# Some servers say nothing where a host alone was asked for.
-SERVED = frozenset(("", *PATHS))
 
 # For senders that prefer statuses. By default they all get 200: many clients read the body on 2xx only.
 STATUS: Mapping[Category, HTTPStatus] = {
@@ -76,7 +74,8 @@ def mount(app: Flask, core: Core, options: Options) -> None:
     face, others = Face(core, options), app.wsgi_app
 
     def serve(environ: Environ, start_response: Any) -> Iterable[bytes]:
-        if environ["PATH_INFO"] in SERVED:
+        # Some servers say nothing of a bare host's path, and some clients put a slash before one.
+        if "/" + environ.get("PATH_INFO", "").lstrip("/") in PATHS:
             return face(environ, start_response)
         return others(environ, start_response)
 
@@ -129,7 +128,7 @@ class Face:
         except Exception as error:  # the outermost door
             response = self._refused(exchange, fault_of(error, exchange.request_id, log))
         start_response(STATUS_LINES[response.status], response.headers)
-        return response.body
+        return response.body if environ["REQUEST_METHOD"].upper() != "HEAD" else ()
 
     def _answered(self, exchange: Exchange) -> Response:
         environ = exchange.environ

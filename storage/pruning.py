@@ -58,7 +58,8 @@ def prune(connection: Connection, number: int, keep: int, undo_since: int, repli
         delete(batch_problem).where(batch_problem.c.account_id == number, batch_problem.c.batch_id.in_(gone_batches))
     )
     if first_change is None:
-        return 0
+        # Whatever has changed anything is older.
+        first_change = connection.execute(select(account.c.last_change + 1).where(account.c.id == number)).scalar_one()
     gone = connection.execute(delete(snapshot).where(snapshot.c.account_id == number, snapshot.c.change < first_change))
     return gone.rowcount + _blank(connection, number, first_change)
 

@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import Any
 
 from storage.spelling import numbered, spelled
-from storage.wire import Waiting, Wire
+from storage.wire import Found, Waiting, Wire
 
 FETCH = 1000
 # Rows of one INSERT on SQLite: a step of the driver for each costs a sixth of the whole filling.
@@ -32,16 +32,6 @@ ROOMY_KB = 53_248
 # What a connection remembers: the temporary tables that were ever filled, and how many deleted rows they may hold.
 USED, DEAD = "tillgate_used", "tillgate_dead"
 _numbers = itertools.count()
-
-
-class Found:
-    """What a statement found: how many rows it touched, and the rows of a query that has few."""
-
-    __slots__ = ("count", "rows")
-
-    def __init__(self, count: int, rows: list[tuple[Any, ...]]) -> None:
-        self.count = count
-        self.rows = rows
 
 
 class OnItsWay:
@@ -65,8 +55,7 @@ class OnItsWay:
     @property
     def _answer(self) -> Found:
         if self._found is None:
-            self._wire.settle()
-            self._found = _found(self._wire, self._waiting.result)
+            self._found = self._wire.answer(self._waiting)
             if self._table and not self._found.count:
                 self._work.unnote(self._table)
         return self._found
@@ -200,7 +189,7 @@ class Statements:
             found = Found(cursor.rowcount, cursor.fetchall())
         else:
             text, names = numbered(statement)
-            found = _found(self._wire, self._wire.ask(text, [values[name] for name in names]))
+            found = self._wire.ask(text, [values[name] for name in names])
         if found.count and (table := _inserted_into(statement)):
             self._note(table)
         return found
@@ -251,10 +240,6 @@ class Statements:
         if self._large and not self.sqlite:
             for table in tables:
                 self.send(f"ANALYZE {table}")
-
-
-def _found(wire: Wire, result: Any) -> Found:
-    return Found(wire.count(result), wire.rows(result))
 
 
 _INSERTED = re.compile(r"INSERT (?:OR \w+ )?INTO (\w+)")

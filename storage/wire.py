@@ -19,7 +19,7 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 # Statements that stay prepared on a connection. A batch has some sixty, and an undo as many.
-KEPT = 500
+KEPT = 300
 TEXT, BINARY = 0, 1
 # Types as PostgreSQL numbers them. A text is of whatever type its place wants.
 UNKNOWN, BOOL, BYTES, INTEGER, FLOAT = 0, 16, 17, 20, 701
@@ -29,12 +29,26 @@ Dump = Callable[[Any], bytes | None]
 Kinds = tuple[type, ...]
 
 
+class Found:
+    """What a statement found: how many rows it touched, and the rows of a query that has few."""
+
+    __slots__ = ("count", "rows")
+
+    def __init__(self, count: int, rows: list[tuple[Any, ...]]) -> None:
+        self.count = count
+        self.rows = rows
+
+
 @dataclass(slots=True)
 class Waiting:
-    """A statement on its way: what it found, when the exchange has ended. `prepares`: the statement that it prepares."""
+    """A statement on its way. When its exchange is `over`, `found` is there, or what to do if it was not run is done.
 
-    prepares: tuple[bytes, Kinds | None] | None = None
-    result: Any = None
+    Whoever looks later than that needs no connection, which may be somebody else's by then.
+    """
+
+    otherwise: Callable[[], object] | None = None
+    over: bool = False
+    found: Found | None = None
 
 
 class Wire:
@@ -54,21 +68,20 @@ class Wire:
         self._poll = select.poll()
         self._poll.register(self._libpq.socket, select.POLLIN)
 
-    def ask(self, text: bytes, values: Sequence[object]) -> Any:
-        """Run one statement, after those that were sent; its result."""
+    def ask(self, text: bytes, values: Sequence[object]) -> Found:
+        """Run one statement, after those that were sent; what it found."""
         kinds = tuple(map(type, values))
         name = self._names.get((text, kinds))
         if name is None or self._queue or self._must_begin():
             waiting = self.send(text, values)
-            self.settle()
-            return waiting.result
+            return self.answer(waiting)
         self._names.move_to_end((text, kinds))
         _, dumps, formats = _dumped(kinds)
         raw: Any = _raw(dumps, values)
         result = self._libpq.exec_prepared(name, raw, formats, TEXT)
         if result.status not in GOOD:
             raise self._error(result)
-        return result
+        return self._found(result)
 
     def send(self, text: bytes, values: Sequence[object], *, fits: bool = False) -> Waiting:
         """Run one statement with the next exchange. `fits`: every value's place says what type it is of (VALUES of an
@@ -97,17 +110,20 @@ class Wire:
         if error is not None:
             raise self._error(error)
 
-    def rows(self, result: Any) -> list[tuple[Any, ...]]:
-        """The rows of a result, none where it is no query's."""
-        if not result.ntuples:
-            return []
-        self._reader.set_pgresult(result)
-        return self._reader.load_rows(0, result.ntuples, tuple)
+    def answer(self, waiting: Waiting) -> Found:
+        """What a statement that was sent has found; waits for that."""
+        if not waiting.over:
+            self.settle()
+        if waiting.found is None:
+            raise psycopg.errors.PipelineAborted("the statement was not run")
+        return waiting.found
 
-    @staticmethod
-    def count(result: Any) -> int:
-        """How many rows a statement found or touched."""
-        return result.command_tuples or 0
+    def _found(self, result: Any) -> Found:
+        rows: list[tuple[Any, ...]] = []
+        if result.ntuples:
+            self._reader.set_pgresult(result)
+            rows = self._reader.load_rows(0, result.ntuples, tuple)
+        return Found(result.command_tuples or 0, rows)
 
     def _must_begin(self) -> bool:
         return not self._driver.autocommit and self._libpq.transaction_status == pq.TransactionStatus.IDLE
@@ -129,15 +145,19 @@ class Wire:
         if name is not None:
             self._names.move_to_end(key)
             return name
-        if len(self._names) >= KEPT:
-            _, oldest = self._names.popitem(last=False)
-            self._libpq.send_query_params(b"DEALLOCATE " + oldest, None)
-            self._queued(Waiting())
+        # An aborted transaction takes no DEALLOCATE; a few too many do no harm.
+        if len(self._names) >= KEPT and self._libpq.transaction_status != pq.TransactionStatus.INERROR:
+            self._forget_oldest()
         self._number += 1
         name = self._names[key] = b"tillgate_%d" % self._number
         self._libpq.send_prepare(name, text, oids)
-        self._queued(Waiting(prepares=key))
+        self._queued(Waiting(lambda: self._names.pop(key, None)))
         return name
+
+    def _forget_oldest(self) -> None:
+        key, name = self._names.popitem(last=False)
+        self._libpq.send_query_params(b"DEALLOCATE " + name, None)
+        self._queued(Waiting(lambda: self._names.setdefault(key, name)))
 
     def _answers(self, queue: deque[Waiting]) -> Any:
         """Read all of an exchange's answers; the first that is an error."""
@@ -146,12 +166,14 @@ class Wire:
             self._wait(select.POLLIN | select.POLLOUT)
         error = None
         for waiting in queue:
-            result = waiting.result = self._result()
+            result = self._result()
             self._result()  # each ends with none
+            waiting.over = True
             if result.status in GOOD:
+                waiting.found = self._found(result)
                 continue
-            if waiting.prepares is not None:
-                self._names.pop(waiting.prepares, None)
+            if waiting.otherwise is not None:
+                waiting.otherwise()
             if error is None:
                 error = result
         self._result()  # of the end itself

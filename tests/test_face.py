@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from lxml import etree
 from pydantic import SecretStr
-from werkzeug.test import TestResponse
+from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 
 from app import create_app, open_core
 from importing.access import Access, authenticate
@@ -92,6 +92,20 @@ class TestServing:
         assert (response.status_code, response.content_type) == (200, "application/xml; charset=utf-8")
         assert response.data.startswith(b'<?xml version="1.0" encoding="UTF-8"?>')
         assert etree.fromstring(response.data).get("status") == "success"
+
+    @pytest.mark.parametrize("path", ["//api.php", "//api", "//", "", None, "api.php"])
+    def test_slashes_before_a_path_and_none_at_all_do_no_harm(self, app: Flask, path: str | None) -> None:
+        environ = EnvironBuilder(method="POST", data=BATCH).get_environ()
+        del environ["PATH_INFO"]
+        if path is not None:
+            environ["PATH_INFO"] = path
+        body, status, _ = run_wsgi_app(app.wsgi_app, environ)
+        assert (status, b"imported" in b"".join(body)) == ("200 OK", True)
+
+    def test_head_has_no_body_whatever_goes_wrong(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(face, "read_form", lambda *_: 1 / 0)
+        response = send(app, method="HEAD")
+        assert (response.status_code, response.data) == (500, b"")
 
     def test_by_get(self, app: Flask) -> None:
         response = app.test_client().get("/api.php", query_string={**BATCH, "output": "json", "dry_run": "yes"})

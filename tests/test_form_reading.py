@@ -270,6 +270,19 @@ def test_the_last_field_of_a_name_wins_whether_it_is_known_or_not(fields: list[t
     assert _again(fields) == wanted
 
 
+def test_a_known_field_counts_at_once() -> None:
+    read(environ(urlencoded([("x", "1"), ("output", "JSON"), ("y", "1")])))
+    credentials = [("user_id", "u"), ("user_api_key", "k"), ("account_id", "a")]
+    body = urlencoded([*credentials, ("pad", "A" * 600_000), ("profiles_data", "1"), ("output", "JSON")])
+    error = refused(environ(body + b"&" + b"x" * 70_000 + b"=1&z=1"))
+    assert (error.fault.code, error.fields["output"]) == ("bad_form", "JSON")
+
+
+def test_fields_keep_their_order_whatever_their_characters() -> None:
+    fields = [("profiles_header_0", "\u00e9"), ("type", "x"), ("delimiter", "\u00e9"), ("api", "1.5")]
+    assert list(_again(fields)) == [name for name, _ in fields]
+
+
 def test_neither_a_secret_nor_who_somebody_is_is_remembered() -> None:
     secret = [(name, f"remembered-{name}") for name in (*APART, *MEANING)]
     body = urlencoded([*secret, ("profiles_header_1", "remembered-header"), ("other", "remembered-other")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from importing import upkeep
 from importing.core import Core
@@ -69,6 +69,22 @@ def test_removed_customers_are_blanked_when_the_undo_that_removed_them_expires(c
     assert (upkeep.tend(core), _known(core)) == (1, {"", "bob", "eve", "cid"})
     assert upkeep.tend(core) == 0
     assert set(actual.state()) == {"k2", "k3", "k4"}
+
+
+def test_what_has_expired_goes_where_nothing_that_lives_has_changed_anything(core: Core) -> None:
+    core = replace(core, undo_keep=1, undo_days=30)
+    actual = Actual(core)
+    made = actual.apply(Import(("code", "first_name"), ({"code": "k1", "first_name": "ann"},)))
+    undone = actual.undo(made.id).batch_id
+    for batch_id in (made.id, undone):
+        _age(core, batch_id, 31)
+    with core.database.writing() as connection:
+        table = models.batch
+        [row] = connection.execute(select(table).where(table.c.id == made.id)).mappings()
+        job = {"id": "queued", "root": "queued", "status": "queued", "number": row["number"] + 9}
+        connection.execute(insert(table).values({**row, **job, "created_at": row["created_at"] + 31 * upkeep.DAY}))
+    assert upkeep.tend(core) == 1
+    assert _known(core) == {""}
 
 
 NAMED = ("code", "first_name", "customer_PIN")

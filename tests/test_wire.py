@@ -41,7 +41,7 @@ def status(driver: psycopg.Connection) -> TransactionStatus:
 
 
 def asked(wire: Wire, text: str, *values: object) -> list[tuple[object, ...]]:
-    return wire.rows(wire.ask(text.encode(), values))
+    return wire.ask(text.encode(), values).rows
 
 
 def test_values_of_every_type_come_back_as_they_went(wire: Wire) -> None:
@@ -77,9 +77,9 @@ def test_the_first_statement_begins_a_transaction_where_the_driver_would(
 def test_statements_go_in_their_order_with_the_one_that_is_waited_for(wire: Wire) -> None:
     wire.send(b"CREATE TEMPORARY TABLE line (n bigint)", [])
     sent: list[Waiting] = [wire.send(b"INSERT INTO line VALUES ($1), ($2)", [n, n + 1]) for n in range(3)]
-    assert sent[0].result is None
+    assert sent[0].found is None
     assert asked(wire, "SELECT count(*) FROM line") == [(6,)]
-    assert [wire.count(waiting.result) for waiting in sent] == [2, 2, 2]
+    assert [wire.answer(waiting).count for waiting in sent] == [2, 2, 2]
 
 
 def test_the_first_error_of_an_exchange_is_raised_and_the_rest_is_not_done(
@@ -125,6 +125,40 @@ def test_only_so_many_stay_prepared(wire: Wire, monkeypatch: pytest.MonkeyPatch)
             assert asked(wire, f"SELECT {n}") == [(n,)]
     [(count,)] = asked(wire, "SELECT count(*) FROM pg_prepared_statements")
     assert count == 3
+
+
+def test_where_the_most_are_prepared_an_aborted_transaction_can_be_taken_back(
+    wire: Wire, driver: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wires, "KEPT", 3)
+    for _ in range(2):
+        wire.send(b"SAVEPOINT part", [])
+        for n in range(4):
+            asked(wire, f"SELECT {n}")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            wire.ask(b"SELECT 1 / 0", [])
+        wire.ask(b"ROLLBACK TO part", [])
+        assert asked(wire, "SELECT 3") == [(3,)]
+    driver.rollback()
+    # Those that an aborted exchange should have made room by are known still, and go later on.
+    for n in range(10):
+        asked(wire, f"SELECT {n}")
+    assert asked(wire, "SELECT count(*) FROM pg_prepared_statements") == [(3,)]
+
+
+def test_an_answer_that_is_there_is_read_without_the_connection(wire: Wire) -> None:
+    waiting = wire.send(b"SELECT 7", [])
+    wire.settle()
+    wire.send(b"SELECT 1 / 0", [])
+    assert wire.answer(waiting).rows == [(7,)]
+    not_run = wire.send(b"SELECT 8", [])
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        wire.settle()
+    wire.ask(b"ROLLBACK", [])
+    wire.send(b"SELECT 9", [])
+    with pytest.raises(psycopg.errors.PipelineAborted):
+        wire.answer(not_run)
+    assert asked(wire, "SELECT 10") == [(10,)]
 
 
 def test_the_interpreter_is_free_while_postgresql_works(wire: Wire) -> None:
