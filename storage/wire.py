@@ -146,7 +146,7 @@ class Wire:
             self._names.move_to_end(key)
             return name
         # An aborted transaction takes no DEALLOCATE; a few too many do no harm.
-        if len(self._names) >= KEPT and self._libpq.transaction_status != pq.TransactionStatus.INERROR:
+        while len(self._names) >= KEPT and self._libpq.transaction_status != pq.TransactionStatus.INERROR:
             self._forget_oldest()
         self._number += 1
         name = self._names[key] = b"tillgate_%d" % self._number
