@@ -184,7 +184,7 @@ class Seat:
 
     def begin_again(self) -> None:
         """Others have written in the same transaction: never."""
-        raise NotImplementedError
+        raise AssertionError("a seat's transaction is not its own")
 
     def end(self) -> None:
         """Forget what was staged, unless somebody else has the seat by now."""

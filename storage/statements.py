@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
@@ -209,24 +209,22 @@ class Statements:
     @contextmanager
     def sorting(self) -> Iterator[None]:
         """Sort many rows in here: beside its page cache SQLite takes as much again for that, so the cache is a small one."""
-        if not (self.sqlite and self._large):
+        with self._page_cache(SORTING_KB) if self._large else nullcontext():
             yield
-            return
-        size = self.one("PRAGMA cache_size")[0]
-        self._cursor.execute(f"PRAGMA cache_size = -{SORTING_KB}")
-        try:
-            yield
-        finally:
-            self._cursor.execute(f"PRAGMA cache_size = {size}")
 
     @contextmanager
     def roomy(self) -> Iterator[None]:
         """Write in here what puts little into temporary tables: the file's page cache may take some of the room of theirs."""
+        with self._page_cache(ROOMY_KB):
+            yield
+
+    @contextmanager
+    def _page_cache(self, kilobytes: int) -> Iterator[None]:
         if not self.sqlite:
             yield
             return
         size = self.one("PRAGMA cache_size")[0]
-        self._cursor.execute(f"PRAGMA cache_size = -{ROOMY_KB}")
+        self._cursor.execute(f"PRAGMA cache_size = -{kilobytes}")
         try:
             yield
         finally:
