@@ -1,7 +1,7 @@
 """The face of the legacy form protocol: its URLs, its HTTP, and the one place where faults become replies.
 
 A WSGI application in front of Flask's, which would be two fifths of what a terminal's question costs: of a form that is
-read raw, and a reply of six headers, nothing is left for a framework to do. Source: docs/protocol.md, Transport and 6.
+read raw, and a reply of seven headers, nothing is left for a framework to do. Source: docs/protocol.md, Transport and 6.
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ CORS = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Expose-Headers", "X-Request-Id, X-Batch-Id, Idempotent-Replayed, Retry-After"),
 )
-UNTOLD = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+ALWAYS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
 # What a preflight asks for is said again in its reply: names of headers, and nothing else.
 HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 log = logging.getLogger("tillgate.legacy")
 
@@ -235,7 +234,7 @@ def _check_common(fields: Mapping[str, str]) -> Format:
 
 
 def _response(exchange: Exchange, chosen: Format, body: bytes | Iterator[bytes]) -> Response:
-    headers = [("Content-Type", chosen.kind.value), ("X-Request-Id", exchange.request_id), *CORS, *UNTOLD]
+    headers = [("Content-Type", chosen.kind.value), ("X-Request-Id", exchange.request_id), *CORS, *ALWAYS]
     if not isinstance(body, bytes):
         return Response(headers, body)
     headers.append(("Content-Length", str(len(body))))
