@@ -223,6 +223,8 @@ def test_a_worker_paused_past_its_lease_is_fenced_off(installation: Installation
 
     def pause_while_it_has_a_claim() -> bool:
         paused.send_signal(signal.SIGSTOP)
+        # The signal is only on its way: until the last thread has stopped, one may still take a lock.
+        os.waitid(os.P_PID, paused.pid, os.WSTOPPED)
         if _claimed(at, batch_id) and not _locked(at.core.database):
             return True
         paused.send_signal(signal.SIGCONT)
