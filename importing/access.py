@@ -11,13 +11,15 @@ from importing.faults import Fault
 from importing.lockout import Lockout
 from importing.secrets import same_digest
 from storage import senders
+from storage.batches import Known
 from storage.engine import now
 
 
 class Access(NamedTuple):
     """Who is asking. `account` is the store's number, `account_id` what the protocols call it.
 
-    `newest` is the number of the account's newest change when it was asked.
+    `newest` is the number of the account's newest change when it was asked. `batch` is the batch of the account that was
+    asked for at the same time, with its job (`storage.batches.followed`); None where there was none.
     """
 
     account: int
@@ -25,17 +27,18 @@ class Access(NamedTuple):
     user_id: str
     may_import: bool
     newest: int = 0
+    batch: Known | None = None
 
 
-def authenticate(core: Core, user_id: str, key: str, account: str, address: str) -> Access:
+def authenticate(core: Core, user_id: str, key: str, account: str, address: str, batch_id: str = "") -> Access:
     """The access that the credentials give, from an address. Raises bad_credentials, for whatever cause.
 
-    `account` is what the protocols call it; the user must belong to it.
+    `account` is what the protocols call it; the user must belong to it. `batch_id`: a batch of theirs that is asked for.
 
     After 20 failures of a user from an address within 10 minutes, or 200 of an address, it is refused without a look
     for a minute, then two, up to 15. While locked out, the same refusal (docs/protocol.md, Transport).
     """
-    return _authenticated(core, user_id, key, account, address)
+    return _authenticated(core, user_id, key, account, address, batch_id)
 
 
 def authenticate_user(core: Core, user_id: str, key: str, address: str) -> Access:
@@ -43,14 +46,11 @@ def authenticate_user(core: Core, user_id: str, key: str, address: str) -> Acces
     return _authenticated(core, user_id, key, None, address)
 
 
-def _authenticated(core: Core, user_id: str, key: str, account: str | None, address: str) -> Access:
+def _authenticated(core: Core, user_id: str, key: str, account: str | None, address: str, batch_id: str = "") -> Access:
     lockout = lockout_of(core)
     moment = now()
     locked = lockout.locked(user_id, address, moment)
-    user: senders.Row | None = None
-    if _storable(user_id):
-        with core.database.looking() as work:
-            user = senders.user(work, user_id)
+    user, batch = _looked_up(core, user_id, batch_id) if _storable(user_id) else (None, None)
     digest, old_digest = (user["key_digest"], user["old_key_digest"]) if user else ("", "")
     # Both are always compared, with nothing where there is no user: the time tells nothing either.
     sent = core.digests.api_key(key)
@@ -58,13 +58,25 @@ def _authenticated(core: Core, user_id: str, key: str, account: str | None, addr
     right_before = same_digest(sent, old_digest)
     if not locked and user is not None and (right or (right_before and user["old_key_until"] > moment)):
         access = Access(
-            user["account_id"], user["account_name_id"], user["user_id"], bool(user["may_import"]), user["newest"]
+            user["account_id"],
+            user["account_name_id"],
+            user["user_id"],
+            bool(user["may_import"]),
+            user["newest"],
+            batch,
         )
         if account in (None, access.account_id) and not user["disabled"]:
             return access
     if not locked:
         lockout.failed(user_id, address, moment)
     raise Fault("bad_credentials")
+
+
+def _looked_up(core: Core, user_id: str, batch_id: str) -> tuple[senders.Row | None, Known | None]:
+    with core.database.looking() as work:
+        if batch_id and _storable(batch_id):
+            return senders.user_and_batch(work, user_id, batch_id)
+        return senders.user(work, user_id), None
 
 
 def _storable(text: str) -> bool:

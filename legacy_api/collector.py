@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from io import SEEK_END
 from pathlib import Path
@@ -14,7 +15,7 @@ from importing.batch import Source
 from importing.charset import UTF_8, Charset, Evidence
 from importing.faults import Fault
 from legacy_api.budget import Loan
-from legacy_api.digest import SETTINGS, is_known
+from legacy_api.digest import APART, MEANING, SETTINGS, is_known
 from transport.sink import Sink
 
 Admit = Callable[[Mapping[str, str]], None]
@@ -32,6 +33,8 @@ _DATA = b"profiles_data"
 _UNTRIMMED = "delimiter"  # may be a tab
 _SPELLINGS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ.- ", b"abcdefghijklmnopqrstuvwxyz___")
 _BOM = codecs.BOM_UTF8
+# Names as they are nearly always sent.
+_KNOWN = {name.encode(): name for name in MEANING | APART}
 # A field as it stands in a form -> its canonical name, its value as `Collector.fields` has it, and their length. What a
 # terminal sends with every batch is two dozen of such; never credentials, and nothing that says who somebody is.
 _familiar: dict[bytes, tuple[str, str, int]] = {}
@@ -43,6 +46,12 @@ def canonical(name: bytes) -> bytes:
     Line breaks around it are dropped too: a form that was written as a text file has them after its `&`s.
     """
     return name.strip(b" \t\r\n").translate(_SPELLINGS)
+
+
+def _plain(name: bytes) -> str:
+    """The canonical name of a small field of ASCII; "" for any other."""
+    told = canonical(name)
+    return told.decode() if name.isascii() and told != _DATA else ""
 
 
 class Data:
@@ -68,6 +77,8 @@ class Data:
         if self._head:
             self._pour(self._head, evidence, loan)
         self._head = None
+        with _on_disk():
+            self._file.flush()
 
     def _pour(self, piece: bytes, evidence: Evidence, loan: Loan | None) -> None:
         evidence.take(piece, kept=True)
@@ -75,10 +86,8 @@ class Data:
             loan.grow(len(piece))
         self._hash.update(piece)
         self.size += len(piece)
-        try:
+        with _on_disk():
             self._file.write(piece)
-        except OSError as error:  # the disk is full: nothing that this sender could mend
-            raise Fault("spool_full", retry_after=DISK_FULL_RETRY_AFTER) from error
 
     def source(self, charset: Charset) -> Source:
         self._file.seek(0)
@@ -102,7 +111,18 @@ class Data:
         return digest.digest()
 
     def close(self) -> None:
-        self._file.close()
+        # What is still in its buffer may find the disk full once more.
+        with suppress(OSError):
+            self._file.close()
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    """Write in here. A full disk is nothing that the sender could mend."""
+    try:
+        yield
+    except OSError as error:
+        raise Fault("spool_full", retry_after=DISK_FULL_RETRY_AFTER) from error
 
 
 class Collector(Sink):
@@ -152,18 +172,17 @@ class Collector(Sink):
             self._size += size
 
     def take(self, field: bytes, name: bytes, value: bytes) -> None:
-        told = canonical(name)
-        plain = name.isascii() and value.isascii() and told and told != _DATA
-        if not plain or len(value) > MAX_FIELD or self._count >= MAX_FIELDS:
+        told = _KNOWN.get(name) or _plain(name)
+        if not told or not value.isascii() or len(value) > MAX_FIELD or self._count >= MAX_FIELDS:
             super().take(field, name, value)
             return
         self._count += 1
-        self._keep(told, value)
-        if len(field) <= FAMILIAR_SIZE and (setting := told.decode()) in SETTINGS and setting in self._plain:
+        self._keep_text(told, value.decode())
+        if told in SETTINGS and len(field) <= FAMILIAR_SIZE and told in self._plain:
             if len(_familiar) >= FAMILIAR:
                 _familiar.clear()
-            kept = self._plain[setting]
-            _familiar[field] = (setting, kept, len(setting) + len(kept))
+            kept = self._plain[told]
+            _familiar[field] = (told, kept, len(told) + len(kept))
 
     def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None:
         self._count += 1
@@ -198,7 +217,8 @@ class Collector(Sink):
             self._value.append(piece)
             if self._value_size > MAX_FIELD:
                 self._value = None
-                self._refuse_if_known(self._name, f"{self._name.decode('latin-1')} is over {MAX_FIELD} bytes")
+                told = self._name.decode("latin-1")
+                self._refuse_if_known(told, f"{told} is over {MAX_FIELD} bytes")
 
     def end(self) -> None:
         if self._writes_data and not self._unchosen:
@@ -280,24 +300,33 @@ class Collector(Sink):
 
     def _keep(self, name: bytes, value: bytes) -> None:
         told = name.decode("latin-1")
-        kept: str | bytes = value
         if name.isascii() and value.isascii():
-            kept = value.decode() if told == _UNTRIMMED else value.decode().strip()
-        replaced = self._raw.get(name, self._plain.get(told))
-        size = self._size + len(kept) + (len(name) if replaced is None else -len(replaced))
-        if size > MAX_FIELDS_SIZE:
-            self._refuse_if_known(name, f"its fields are over {MAX_FIELDS_SIZE} bytes")
-            return
-        self._size = size
-        if isinstance(kept, str):
-            self._raw.pop(name, None)
-            self._plain[told] = kept
-        else:
+            self._keep_text(told, value.decode())
+        elif self._makes_room(told, len(value)):
             if name.isascii():
                 self._plain[told] = ""  # its place among the others
-            self._raw[name] = kept
+            self._raw[name] = value
 
-    def _refuse_if_known(self, name: bytes, reason: str) -> None:
+    def _keep_text(self, told: str, text: str) -> None:
+        kept = text if told == _UNTRIMMED else text.strip()
+        if self._makes_room(told, len(kept)):
+            if self._raw:
+                self._raw.pop(told.encode(), None)
+            self._plain[told] = kept
+
+    def _makes_room(self, told: str, length: int) -> bool:
+        """Whether a value of that length still fits, in place of an earlier one of the name."""
+        replaced: str | bytes | None = self._plain.get(told)
+        if self._raw:
+            replaced = self._raw.get(told.encode("latin-1"), replaced)
+        size = self._size + length + (len(told) if replaced is None else -len(replaced))
+        if size > MAX_FIELDS_SIZE:
+            self._refuse_if_known(told, f"its fields are over {MAX_FIELDS_SIZE} bytes")
+            return False
+        self._size = size
+        return True
+
+    def _refuse_if_known(self, told: str, reason: str) -> None:
         """Unknown fields are ignored, huge ones too: clients forward unrelated extras."""
-        if is_known(name.decode("latin-1")):
+        if is_known(told):
             raise Fault("bad_form", reason=reason)

@@ -197,7 +197,8 @@ class Face:
         if exchange.credentials != sent:
             exchange.credentials = sent
             try:
-                exchange.access = authenticate(self._core, *sent, exchange.environ.get("REMOTE_ADDR") or "")
+                address = exchange.environ.get("REMOTE_ADDR") or ""
+                exchange.access = authenticate(self._core, *sent, address, calls.told_of(fields))
             except Fault as fault:
                 exchange.access = fault
         if not isinstance(exchange.access, Access):

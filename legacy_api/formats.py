@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import cache
-from itertools import chain
+from itertools import chain, groupby
 from json.encoder import encode_basestring_ascii as quoted
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from importing.faults import Fault
 from legacy_api.envelope import is_yes
-from legacy_api.replies import Group, Groups, Rows, Text, Texts
+from legacy_api.replies import Group, Groups, Node, Rows, Text, Texts
 
 # Bytes are handed out in pieces of about this size: large enough to cost nothing, small enough to keep memory flat.
 PIECE = 64 * 1024
@@ -156,29 +156,54 @@ def _escaped(value: str) -> str:
 
 def _json_group(group: Group, depth: int, condensed: bool) -> Iterator[str]:
     opening, comma, colon = _marks(depth + 1, condensed)
-    # Most members are texts, and what is yielded passes through all the levels above: as few pieces as can be.
+    # What is yielded passes through all the levels above: as few pieces as can be, and most members are texts.
     text, separator = "", opening
     if group.status:
         text, separator = f'{opening}"status"{colon}{quoted(group.status)}', comma
-    for member in group.members:
-        if type(member) is Text:
-            name, value = member
-            text += f'{separator}"{name}"{colon}{quoted(value)}'
+    for kind, members in groupby(group.members, type):
+        if kind is Text:
+            texts: Any = members
+            text += separator + comma.join([f'"{name}"{colon}{quoted(value)}' for name, value in texts])
             separator = comma
             continue
-        name = member.wrapper or member.name if isinstance(member, Rows) else member.name
-        yield f'{text}{separator}"{name}"{colon}'
-        text, separator = "", comma
-        match member:
-            case Group():
-                yield from _json_group(member, depth + 1, condensed)
-            case Rows():
-                yield from _json_array(_json_records(member, depth + 2, condensed), depth + 1, condensed)
-            case Texts():
-                yield from _json_array(map(quoted, member.values), depth + 1, condensed)
-            case Groups():
-                yield from _json_groups(member, depth + 1, condensed)
+        for member in members:
+            name = member.wrapper or member.name if isinstance(member, Rows) else member.name
+            text += f'{separator}"{name}"{colon}'
+            separator = comma
+            inner = _json_member(member, depth + 1, condensed)
+            if _is_short(member):
+                text += "".join(inner)
+            else:
+                yield text
+                text = ""
+                yield from inner
     yield text + _line(depth, condensed) + "}"
+
+
+def _is_short(member: Node) -> bool:
+    """Whether a member is of few pieces, which may go along with what stands before it."""
+    match member:
+        case Group():
+            return {*map(type, member.members)} == {Text}
+        case Rows() | Groups():
+            return not member.items
+    return True
+
+
+def _json_member(member: Node, depth: int, condensed: bool) -> Iterable[str]:
+    match member:
+        case Group():
+            return _json_group(member, depth, condensed)
+        case Rows():
+            return (
+                _json_array(_json_records(member, depth + 1, condensed), depth, condensed) if member.items else ("[]",)
+            )
+        case Groups():
+            return _json_groups(member, depth, condensed)
+        case Texts():
+            return _json_array(map(quoted, member.values), depth, condensed)
+        case Text():
+            return (quoted(member.value),)
 
 
 def _json_groups(groups: Groups, depth: int, condensed: bool) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -45,10 +45,10 @@ _HAS_MADE = (
     "EXISTS (SELECT 1 FROM batch_problem p WHERE p.account_id = b.account_id AND p.batch_id = b.id "
     f"AND p.kind = '{MADE}')"
 )
-_COLUMNS = ", ".join([*(f'b."{name}"' for name in _BATCH), *(f"j.{name}" for name in _JOB), _HAS_MADE])
-_WITH_JOB = (
-    f"SELECT {_COLUMNS} FROM batch b LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id WHERE "
-)
+# Of a batch `b` and its job `j`.
+FOLLOWED_COLUMNS = ", ".join([*(f'b."{name}"' for name in _BATCH), *(f"j.{name}" for name in _JOB), _HAS_MADE])
+ITS_JOB = "LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id"
+_WITH_JOB = f"SELECT {FOLLOWED_COLUMNS} FROM batch b {ITS_JOB} WHERE "
 # By its id alone, whatever statistics say: taken to be one of few, it would be looked for among all of its account's.
 _ONE_WITH_JOB = _WITH_JOB + "b.id = :batch AND +b.account_id = :account"
 _LOAD = "SELECT {} FROM batch WHERE id = :batch AND +account_id = :account".format(
@@ -60,7 +60,12 @@ _PAGE = ("n", "row", "field", "code", "value", "written", "ref")
 def followed(work: Workspace, account: int, batch_id: str) -> Known | None:
     """A batch of the account with the columns of its job, None for each where it has none; `made`: whether it has such."""
     found = work.all(_ONE_WITH_JOB, account=account, batch=batch_id)
-    return dict(zip(_FOLLOWED, found[0], strict=True)) if found else None
+    return followed_of(found[0]) if found else None
+
+
+def followed_of(row: Sequence[Any]) -> Known:
+    """The same of its columns, FOLLOWED_COLUMNS."""
+    return dict(zip(_FOLLOWED, row, strict=True))
 
 
 def followed_all(
@@ -74,7 +79,7 @@ def followed_all(
     if before is not None:
         query, wanted["before"] = f"{query} AND b.created_at < :before", before
     found = work.all(f"{query} ORDER BY b.number DESC LIMIT :length OFFSET :offset", **wanted)
-    return [dict(zip(_FOLLOWED, row, strict=True)) for row in found]
+    return [followed_of(row) for row in found]
 
 
 PROBLEMS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from storage import batches
 from storage.workspace import Workspace
 
 Row = Mapping[str, Any]
@@ -23,14 +24,34 @@ USER = (
 ITEM = ("campaign_id", "id", "item_id", "name")
 
 
+_COLUMNS = (
+    "u.user_id, u.account_id, a.account_id, u.key_digest, u.old_key_digest, u.old_key_until, u.may_import, "
+    "u.disabled, a.last_change"
+)
+_USERS = "FROM api_user u JOIN account a ON a.id = u.account_id"
+_USER = f"SELECT {_COLUMNS} {_USERS} WHERE u.user_id = :user"
+_USER_AND_BATCH = (
+    f"SELECT {_COLUMNS}, {batches.FOLLOWED_COLUMNS} {_USERS} "
+    f"LEFT JOIN batch b ON b.account_id = u.account_id AND b.id = :batch {batches.ITS_JOB} WHERE u.user_id = :user"
+)
+
+
 def user(work: Workspace, user_id: str) -> Row | None:
     """The API user of that id, with its account's id as `account_name_id` and its newest change as `newest`."""
-    found = work.all(
-        "SELECT u.user_id, u.account_id, a.account_id, u.key_digest, u.old_key_digest, u.old_key_until, u.may_import, "
-        "u.disabled, a.last_change FROM api_user u JOIN account a ON a.id = u.account_id WHERE u.user_id = :user",
-        user=user_id,
-    )
+    found = work.all(_USER, user=user_id)
     return dict(zip(USER, found[0], strict=True)) if found else None
+
+
+def user_and_batch(work: Workspace, user_id: str, batch_id: str) -> tuple[Row | None, batches.Known | None]:
+    """The same, and the batch of that id that the user's account has, as `batches.followed` gives it. One statement: a
+    terminal that asks what became of a batch asks nothing else.
+    """
+    found = work.all(_USER_AND_BATCH, user=user_id, batch=batch_id)
+    if not found:
+        return None, None
+    row = found[0]
+    batch = batches.followed_of(row[len(USER) :])
+    return dict(zip(USER, row, strict=False)), batch if batch["id"] is not None else None
 
 
 class CustomField(NamedTuple):

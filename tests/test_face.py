@@ -364,9 +364,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The client addresses for which credentials are looked at, as it happens."""
     asked: list[str] = []
 
-    def watch(core: Core, user: str, key: str, account: str, address: str) -> Access:
+    def watch(core: Core, user: str, key: str, account: str, address: str, batch_id: str) -> Access:
         asked.append(address)
-        return authenticate(core, user, key, account, address)
+        return authenticate(core, user, key, account, address, batch_id)
 
     monkeypatch.setattr(face, "authenticate", watch)
     return asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,20 @@ def test_a_disk_that_refuses_is_no_bug(tmp_path: Path) -> None:
     error = refused(environ(b"profiles_data=" + b"x" * 1_000_000), limits)
     assert error.fault.code == "spool_full"
     assert read(environ(b"profiles_data=" + b"x" * 1000), limits)[1] == b"x" * 1000
+
+
+@pytest.mark.parametrize("room", [0, 300_000, 499_000])
+@pytest.mark.parametrize("before", [b"", b"profiles_data=1&"])
+def test_a_disk_that_fills_up_meanwhile_is_no_bug(tmp_path: Path, room: int, before: bytes) -> None:
+    """At whatever byte: while it is read, with the last bytes of a buffer, and when the file is closed."""
+    limits = Limits(max_body=4_000_000, spool_dir=tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        error = refused(environ(before + b"profiles_data=" + b"x" * 500_000), limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (error.fault.code, error.fault.retry_after > 0) == ("spool_full", True)
 
 
 def test_big_data_leave_no_file_behind(tmp_path: Path) -> None:

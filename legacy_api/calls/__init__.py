@@ -16,15 +16,16 @@ from legacy_api.replies import Answer
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What answers a type, and whether the sender needs the right to import for it."""
+    """What answers a type; whether the sender needs the right to import for it, and whether it tells of one batch."""
 
     answer: Callable[[Asked], Answer]
     imports: bool
+    tells: bool = False
 
 
 SERVED: Mapping[str, Call] = {
     "customers_batch": Call(customers_batch, imports=True),
-    "customers_batch_status": Call(customers_batch_status, imports=False),
+    "customers_batch_status": Call(customers_batch_status, imports=False, tells=True),
     "customers_batches": Call(customers_batches, imports=False),
     "customers_batch_cancel": Call(customers_batch_cancel, imports=True),
     "customers_batch_resume": Call(customers_batch_resume, imports=True),
@@ -54,3 +55,9 @@ def find(fields: Mapping[str, str]) -> Call:
     if name not in SERVED:
         raise Fault("unknown_type", value=sent)
     return SERVED[name]
+
+
+def told_of(fields: Mapping[str, str]) -> str:
+    """The batch that the call tells of, as it was sent; "" for another call. For whoever wants to read it along."""
+    call = SERVED.get(fields.get("type", "").strip().lower())
+    return fields.get("batch_id", "").strip() if call is not None and call.tells else ""

@@ -12,7 +12,12 @@ from legacy_api.replies import Answer
 def customers_batch_status(asked: Asked) -> Answer:
     """Tell of the batch, or the undo, that `batch_id` names."""
     batch_id = envelope.batch_id(asked)
-    found = follow.find(asked.core, asked.access.account, batch_id)
+    # Read along with who asks. Not where the form was admitted before the field came, or named another one by then.
+    read = asked.access.batch
+    if read is not None and read["id"] == batch_id:
+        found: follow.Followed | None = follow.followed(read)
+    else:
+        found = follow.find(asked.core, asked.access.account, batch_id)
     if found is None:
         raise Fault("unknown_batch", value=batch_id)
     return following.status(asked.core, asked.access.account, found)

@@ -134,6 +134,29 @@ def test_a_job_knows_what_its_request_was_called(client: TestApp, world: World) 
     assert found.request_ref == reply.headers["X-Request-Id"]
 
 
+def test_a_batch_that_was_asked_for_before_the_data_is_not_told_of_when_another_one_is_meant(client: TestApp) -> None:
+    """The first field of a name is read along with the sender, who is looked at when data begin to arrive."""
+    first, last = queued(client), queued(client)
+    who = {name: BATCH[name] for name in ("user_id", "user_api_key", "account_id")}
+    asking = pairs({**who, "type": "customers_batch_status", "batch_id": first, "profiles_data": "x"})
+    for meant, told in (({"batch_id": last}, last), ({}, first)):
+        reply = send(client, [*asking, *pairs(meant)], form=Format.JSON)
+        assert reply.json["batch"]["id"] == told
+    reply = send(client, [*asking, *pairs({"batch_id": "none"})], form=Format.JSON)
+    assert reply.json["error"].startswith("Unknown batch: ")
+
+
+def test_a_batch_of_another_account_is_none(client: TestApp, world: World, account: Demo) -> None:
+    assert account.number == world.demo.number
+    batch_id = queued(client)
+    with world.core.database.writing() as connection:
+        other = connection.execute(
+            select(models.account.c.id).where(models.account.c.id != account.number)
+        ).scalar_one()
+        connection.execute(update(models.batch).where(models.batch.c.id == batch_id).values(account_id=other))
+    assert call(client, "batch_status", batch_id)["error"].startswith("Unknown batch: ")
+
+
 def test_times_are_utc_without_a_zone(client: TestApp) -> None:
     told = call(client, "batch_status", queued(client))["batch"]["created_stamp"]
     age = datetime.now(UTC) - datetime.strptime(told, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
