@@ -45,6 +45,8 @@ LOOK_WAIT = 30.0
 # 96 MB however large a batch is; 100,000 rows find room in them, and at 1,000,000 larger ones are no faster.
 SQLITE_CACHE_KB = 45_056
 TEMPORARY_CACHE_KB = 24_576
+# How PostgreSQL reads whole tables, where it takes them for short.
+WIDE_WAYS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
 # Under which name a connection to PostgreSQL remembers what is prepared on it.
 WIRE = "tillgate_wire"
 
@@ -208,7 +210,8 @@ class Database:
                 driver: Any = connection.driver_connection
                 driver.autocommit = True
                 # A plan that was made when a table had one page, and is kept, would read all of it when it has thousands.
-                driver.execute("SET enable_seqscan = off")
+                for way in WIDE_WAYS:
+                    driver.execute(f"SET {way} = off")
             return connection, self._workspace(connection)
         except BaseException:
             self._drop(connection)

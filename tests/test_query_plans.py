@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, select, text
 
-from importing import follow, jobs, run, undoable, upkeep
+from importing import access, follow, jobs, run, undoable, upkeep
 from importing.batch import Batch, Delimited, Header, Mode, OnError, Source
 from importing.core import Core
 from importing.fields import BY_NAME
 from storage import batches, customers, statistics
-from storage.engine import Database, Kind
+from storage.engine import WIDE_WAYS, Database, Kind
 from storage.models import customer
 from storage.spelling import spelled
 from storage.statements import Statements
@@ -26,7 +26,7 @@ NAMES = ("code", "card_number", "first_name", "custom_date")
 CUSTOMERS = 3000
 BATCHES = 300
 # Tables that are never long: planned as the database likes.
-SHORT = {"campaign"}
+SHORT = {"account", "campaign"}
 
 Statement = tuple[str, Any]
 Look = Callable[[Connection, Demo, str], object]
@@ -86,11 +86,13 @@ def _undo_state(core: Core, account: int, batch_id: str) -> str:
     return undoable.state(core, account, {**found.stored, "status": "failed"})
 
 
+ASKER = ("john1970", "1959caadac9b13dcb3", "greatwidgets", "192.0.2.1")
 # What is asked by the driver's own cursor.
 ASKED: dict[str, Ask] = {
     "newest batches": lambda core, account, _: follow.newest(core, account),
     "a later page of batches": lambda core, account, _: follow.newest(core, account, offset=40),
     "a batch and its job": follow.find,
+    "the same, and who asks": lambda core, _, batch: access.authenticate(core, *ASKER, batch),
     "the first problems of a batch": lambda core, account, batch: next(iter(follow.problems(core, account, batch))),
     "later problems of a batch": lambda core, account, batch: list(islice(follow.problems(core, account, batch), 1500)),
     "whether it can be undone": _undo_state,
@@ -113,7 +115,7 @@ def test_they_are_found_by_an_index(core: Core, account: Demo, batch_id: str, mo
         assert asked
         with core.database.reading() as connection:
             for statement in asked:
-                if faults := _faults(core.database, connection, statement):
+                if faults := _faults(core.database, connection, statement, asked=True):
                     found[name] = [*faults, statement[0]]
     with core.database.reading() as connection:
         for name, look in LOOKS.items():
@@ -166,15 +168,16 @@ def _statements(connection: Connection, look: Callable[[], object]) -> Iterator[
     yield from heard
 
 
-def _faults(database: Database, connection: Connection, statement: Statement) -> list[str]:
-    """What a plan has that grows with a table: a scan of it, or a sort."""
+def _faults(database: Database, connection: Connection, statement: Statement, *, asked: bool = False) -> list[str]:
+    """What a plan has that grows with a table: a scan of it, or a sort. `asked`: on a connection for looks."""
     query, values = statement
     driver: Any = connection.connection.driver_connection
     cursor = driver.cursor()
     try:
         if database.kind is Kind.SQLITE:
             return _sqlite_faults([row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {query}", values)])
-        cursor.execute("SET LOCAL enable_seqscan = off")
+        for way in WIDE_WAYS if asked else WIDE_WAYS[:1]:
+            cursor.execute(f"SET LOCAL {way} = off")
         [[[plan]]] = cursor.execute(f"EXPLAIN (FORMAT JSON) {query}", values).fetchall()
         return list(_postgresql_faults(plan["Plan"], sorts=" campaign" not in query))
     finally:
