@@ -69,7 +69,9 @@ def run(core: Core, batch: Batch) -> Outcome:
             seconds = time.perf_counter() - started
             outcome = _outcome(batch_id, batch, staged, written.plan, written.made, seconds)
             _remember(work, batch, staged, outcome, written)
-            deliveries = webhooks.note(work, batch.account, batch_id, webhooks.Event.IMPORTED, written.moment)
+            deliveries: Iterable[str] = ()
+            if written.told:
+                deliveries = webhooks.note(work, batch.account, batch_id, webhooks.Event.IMPORTED, written.moment)
         put_deliveries(core.queue, deliveries)
         return outcome
 
@@ -88,12 +90,16 @@ def preview(core: Core, batch: Batch) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A plan that was applied: what was made, as which change, and when (milliseconds since the epoch)."""
+    """A plan that was applied: what was made, as which change, and when (milliseconds since the epoch).
+
+    `told`: the account had webhooks when it began to be written.
+    """
 
     plan: Plan
     made: Spool[Made]
     change: int
     moment: int
+    told: bool
 
 
 def write(work: Workspace, batch: Batch, staged: Staged, batch_id: str, judge: Callable[[Plan], None]) -> Written:
@@ -200,12 +206,12 @@ def listed(problems: Spool[Problem]) -> str:
 def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: str, sent: Sent) -> Written:
     account = batch.account
     moment = now()
-    change = int(sent.rows[0][0])
+    change, told = sent.rows[0]
     stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made) if plan.made else 0)
     fresh.hand_out(work)
     apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns), renames=plan.renames)
     apply.record_change(work, stamp, batch_id, plan.made)
-    return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment)
+    return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment, bool(told))
 
 
 def _outcome(batch_id: str, batch: Batch, staged: Staged, plan: Plan, made: Iterable[Made], seconds: float) -> Outcome:

@@ -44,7 +44,7 @@ class Writer(Protocol):
         """Write: committed at the end, taken back on an error. Raises Busy. `large`: whether many rows were written."""
 
     def begin_again(self) -> None:
-        """Take back all that a batch alone has written so far, and begin once more. Raises Busy."""
+        """Take back all that the batch has written so far, and begin once more. Raises Busy."""
 
     def end(self) -> None:
         """Roll back what was staged and not written."""
@@ -123,11 +123,7 @@ class SqliteWorkspace(Workspace):
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Without a savepoint where there is a transaction to take back: behind one, SQLite copies every page first."""
-        if not self._writer.alone:
-            with super().attempt():
-                yield
-            return
+        """Without a savepoint of its own: behind one, SQLite copies every page first, and a seat has one anyway."""
         try:
             yield
         except Exception as error:
