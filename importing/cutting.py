@@ -138,8 +138,8 @@ def in_columns(text: str, delimiter: str, most: int) -> list[Sequence[str]] | No
     if len(edges) != 2 * lines + 1:
         return None
     columns: list[Sequence[str]] = [edges[:-1:2], *(cells[n::gaps] for n in range(1, gaps)), edges[1::2]]
-    joined = ["".join(column) for column in columns]
-    if any("\n" in values for values in joined):
+    joined = list(map("".join, columns))
+    if any(map(contains, joined, repeat("\n"))):
         return None
     blanks = [blank for blank in BLANKS if blank in text]
     columns = [

@@ -15,7 +15,6 @@ from importing.batch import Batch, Counts, Cursor, Made, Mode
 from importing.distinct import Distinct
 from importing.faults import Fault, Problem
 from importing.naming import told
-from importing.prepared import DOCUMENTS
 from importing.secrets import Digests
 from importing.spool import Spool
 from importing.validate import Checked, check
@@ -110,8 +109,7 @@ def stage(work: Workspace, batch: Batch, rows: Rows) -> Staged:
     """Stage the good rows. Holds no lock. Raises Fault("no_data") where there is none."""
     checked = rows.checked
     account_uniques = uniques.numbers(work, batch.account)
-    fields = [header.field for header in batch.headers if header.field and header.field.into in DOCUMENTS]
-    given = uniques.given(account_uniques, ((field.into.value, field.target, field.unique) for field in fields))
+    given = uniques.given(account_uniques, checked.documents)
     # Points touch their customer, whatever else the row gives.
     checked.thin = rows.foreseen and not given and "username_key" not in checked.columns
     staging.fill(work, checked.columns, rows.chunks, checked.keys)

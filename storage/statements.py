@@ -180,7 +180,7 @@ class Statements:
                 for _ in range(0, whole, AT_ONCE):
                     self._cursor.execute(_several(insert, width, AT_ONCE), tuple(islice(values, AT_ONCE * width)))
                 if whole < len(chunk):
-                    self._cursor.executemany(_several(insert, width, 1), chunk[whole:])
+                    self._cursor.executemany(_several(insert, width, 1), chunk[whole:] if whole else chunk)
             self.expect(len(chunk))
 
     def _run(self, statement: str, values: Mapping[str, object]) -> Found:
