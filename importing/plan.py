@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from importing import fold, numbers, resolve
 from importing.batch import Batch, Counts, Cursor, Made, Mode
@@ -24,10 +24,11 @@ from storage.workspace import Workspace
 
 # What is first planned and applied as if no two new customers shared a key. (Ignored rows write no keys.)
 TRUSTED = frozenset((Mode.REPLACE, Mode.UPDATE))
+# What most batches settle: nothing, read by all of them.
+NONE_CAREFUL = resolve.Settled()
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """The rows of a batch on their way to be staged. `chunks` can be gone through once, and fill the two lists.
 
     `foreseen`: see `read_rows`. `again` checks all of them once more.
@@ -41,8 +42,7 @@ class Rows:
     again: Callable[[], Checked]
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """The good rows of a batch in the workspace's tables, and what is wrong with the others.
 
     `codes` and `cards` tell whether any of them is there twice. `complete` stages what was left out of careful rows.
@@ -63,8 +63,7 @@ class Staged:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What the batch shall do. `made` is the count of new customers; `problems` are all, in row order.
 
     `renames`: a stored customer may get another code or card.
@@ -153,7 +152,7 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
     `trusting`: new customers are taken to have keys of their own; where they have not, applying the plan fails.
     """
     shape, account = staged.shape, batch.account
-    settled = resolve.Settled()
+    settled = NONE_CAREFUL
     good = staged.rows - staged.failed
     trusting = trusting or bool(staged.codes and staged.cards)
     found = reconcile.match(work, shape, account, good, trusting=trusting)

@@ -9,9 +9,9 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, islice, starmap
+from typing import NamedTuple
 
 import sqlalchemy.exc
 
@@ -88,8 +88,7 @@ def preview(core: Core, batch: Batch) -> Outcome:
         return _outcome("", batch, staged, plan, made, time.perf_counter() - started)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A plan that was applied: what was made, as which change, and when (milliseconds since the epoch).
 
     `told`: the account had webhooks when it began to be written.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from storage import uniques
 from storage.models import DOCUMENTS, IMAGE
@@ -12,8 +12,7 @@ from storage.statements import Sent
 from storage.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """Whose and which change this is. `now` is milliseconds since the epoch; `base` + n is the n-th new customer's id."""
 
     account: int
