@@ -158,11 +158,8 @@ def first_of_its_kind(
             newest = batches.last_change(work, batch.account)
     where = place(batch)
     # Who waits for a twin waits with empty hands: what the twin needs to end might be in them.
-    with (
-        core.database.alone(where),
-        opened(core, imported) as work,
-        work.alone(where, lambda: _ask_before(work, batch, newest)) as sent,
-    ):
+    with core.database.alone(where), opened(core, imported) as work:
+        sent = work.alone(where, lambda: _ask_before(work, batch, newest))
         yield work, _stored_before(batch, sent)
 
 
