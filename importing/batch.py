@@ -157,7 +157,8 @@ class Counts(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a batch did, or in a preview would do. `made`, `problems` and `warnings` are re-iterable and may be long.
+    """What a batch did, or in a preview would do. `made`, `problems` and `warnings` are re-iterable, false where there is
+    none, and may be long.
 
     `batch_id` is "" in a preview. `replayed`: this is the stored outcome of an earlier request, nothing was imported now.
     """

@@ -216,12 +216,11 @@ def _outcome(batch_id: str, batch: Batch, staged: Staged, plan: Plan, made: Iter
 
 
 def _remember(work: Workspace, batch: Batch, staged: Staged, outcome: Outcome, written: Written) -> None:
-    counts = outcome.counts
     values = {
         **described(batch, outcome.batch_id, written.change, written.moment),
         "status": "imported",
         "rows": staged.rows,
-        **{name: getattr(counts, name) for name in COUNTED},
+        **outcome.counts._asdict(),
         "seconds": round(outcome.seconds * 1000),
     }
     batches.insert(work, values)
@@ -262,6 +261,8 @@ def _listed(items: tuple[int, ...] | tuple[str, ...]) -> str:
 
 def remember_rows(work: Workspace, batch: Batch, outcome: Outcome, start: Cursor = Cursor()) -> None:
     """Write down what is known of single rows, behind what is known of the batch already. `start` is where they began."""
+    if not (outcome.problems or outcome.warnings or outcome.made):
+        return
     lists: tuple[tuple[str, Iterable[tuple[int, str, str, str, str, str]]], ...] = (
         (batches.PROBLEM, map(wording.written, outcome.problems)),
         (batches.WARNING, map(wording.written, outcome.warnings)),
@@ -269,9 +270,9 @@ def remember_rows(work: Workspace, batch: Batch, outcome: Outcome, start: Cursor
     )
     for kind, rows in lists:
         batches.insert_problems(work, batch.account, outcome.batch_id, kind, rows, again=start.rows > 0)
-    # In row order already, and perhaps a million of them.
-    rows_failed = array("q", (row for row, _ in groupby(problem.row for problem in outcome.problems)))
-    if rows_failed:
+    if outcome.problems:
+        # In row order already, and perhaps a million of them.
+        rows_failed = array("q", (row for row, _ in groupby(problem.row for problem in outcome.problems)))
         found = failed.cells(batch, rows_failed, start)
         texts = ((row, json.dumps(cells, ensure_ascii=False)) for row, cells in found)
         jobs.add_failed(work, batch.account, outcome.batch_id, texts)

@@ -152,7 +152,7 @@ class Statements:
         if not first:
             return
         self._note(table)
-        names = ", ".join(f'"{name}"' for name in columns)
+        names = _quoted(tuple(columns))
         second = next(waiting, None)
         every = chain([first], [second] if second else (), waiting)
         if self.sqlite or (second is None and len(first) <= AT_ONCE):
@@ -241,6 +241,11 @@ class Statements:
 
 
 _INSERTED = re.compile(r"INSERT (?:OR \w+ )?INTO (\w+)")
+
+
+@lru_cache(maxsize=100)
+def _quoted(columns: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in columns)
 
 
 @lru_cache(maxsize=100)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import psycopg
 
 from storage.checkpoint import Checkpoints, checkpointing
-from storage.spelling import ALONE
+from storage.spelling import ALONE, SEATED
 from storage.statements import DEAD, LARGE, USED
 from storage.turn import Busy, Lines, WriteTurn, begin_writing
 from storage.wire import Wire
@@ -93,8 +93,7 @@ class SqliteWorkspace(Workspace):
     def __init__(self, driver: sqlite3.Connection, writer: Writer, waited: float = 0.0) -> None:
         super().__init__(driver, None, waited)
         self._writer = writer
-        if writer.alone:
-            self._spelling = ALONE
+        self._spelling = ALONE if writer.alone else SEATED
 
     def begin(self, temporary: Sequence[str], memory: MutableMapping[Any, Any]) -> None:
         """Empties here what batches before have filled."""
