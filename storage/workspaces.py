@@ -139,7 +139,7 @@ class SqliteWorkspace(Workspace):
 
 
 class _Attempt:
-    """See Workspace.attempt. Of what every small post goes through, no context is a generator: each costs 60 steps more."""
+    """See Workspace.attempt. As a generator it would cost a small post 60 steps of the interpreter more."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
