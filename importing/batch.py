@@ -92,8 +92,7 @@ class Requirement:
     when: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """Where reading goes on: the byte in the source, the rows before it, and what may still be read again of quotes
     that are never closed (characters; None: all that a batch may).
     """
@@ -103,8 +102,7 @@ class Cursor:
     rereads: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """One import: what to do with which data, for whom.
 
     `account` is the store's number of the account. `headers` are in growing position; where the positions have gaps,
@@ -158,9 +156,9 @@ class Counts(NamedTuple):
     failed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a batch did, or in a preview would do. `made`, `problems` and `warnings` are re-iterable and may be long.
+class Outcome(NamedTuple):
+    """What a batch did, or in a preview would do. `made`, `problems` and `warnings` are re-iterable, false where there is
+    none, and may be long.
 
     `batch_id` is "" in a preview. `replayed`: this is the stored outcome of an earlier request, nothing was imported now.
     """

@@ -236,6 +236,12 @@ def kinds(fields: Iterable[Field]) -> Kinds:
     return Kinds(shared, judges, secrets)
 
 
+def doubts(kinds: Kinds, name: str) -> bool:
+    """Whether any value of that field deserves a closer look."""
+    shared = kinds.shared.get(name)
+    return name in kinds.judges or (shared is not None and type(shared).doubtful is not Text.doubtful)
+
+
 def columns(kinds: Kinds, campaign: Campaign | None, secrets: Secrets, *, masked: bool = False) -> dict[str, Column]:
     """The columns of a batch by field name. `campaign`: the one that `auto_add` adds to; `masked`: see `Secret`."""
     found = dict(kinds.shared)

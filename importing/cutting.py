@@ -7,10 +7,12 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import compress, repeat
 from operator import contains
+from types import MappingProxyType
+from typing import NamedTuple
 
 BLANKS = " \t\xa0"  # what is dropped around a value, and nothing else
 
@@ -37,8 +39,7 @@ class Cells:
     line: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Successive rows: `lines` are their texts, `first` is the number of the first.
 
     `cut` are, by index in `lines`, those that no plain split cuts (quotes, flaws). `text` has every character of every
@@ -50,7 +51,7 @@ class Block:
     lines: Sequence[str]
     text: str
     longest: int
-    cut: Mapping[int, Cells] = field(default_factory=dict)
+    cut: Mapping[int, Cells] = MappingProxyType({})
     end: int = 0
     rereads: int | None = None
     columns: list[Sequence[str]] | None = None
@@ -70,8 +71,7 @@ class Block:
         return ((self.first + index, cells) for index, cells in self.cut.items() if cells.flaw)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Rows of one width, by column: `columns[2][0]` is the third cell of row number `numbers[0]`."""
 
     numbers: Sequence[int]
@@ -138,8 +138,8 @@ def in_columns(text: str, delimiter: str, most: int) -> list[Sequence[str]] | No
     if len(edges) != 2 * lines + 1:
         return None
     columns: list[Sequence[str]] = [edges[:-1:2], *(cells[n::gaps] for n in range(1, gaps)), edges[1::2]]
-    joined = ["".join(column) for column in columns]
-    if any("\n" in values for values in joined):
+    joined = list(map("".join, columns))
+    if any(map(contains, joined, repeat("\n"))):
         return None
     blanks = [blank for blank in BLANKS if blank in text]
     columns = [

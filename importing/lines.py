@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from importing.batch import Source
 from importing.charset import UTF_8
@@ -16,8 +16,7 @@ LINE_END = re.compile(r"\r\n|\r|\n")
 _BOM = codecs.BOM_UTF8
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(NamedTuple):
     """Some whole lines; `end` is the byte behind them.
 
     `cut`: one line that is too long, of which `text` is the beginning, "" where all of it is blank; the rest is skipped.

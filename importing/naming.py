@@ -7,8 +7,8 @@ from dataclasses import replace
 from importing.batch import Batch
 from importing.faults import Problem
 from importing.fields import Field, Into
-from importing.prepared import staged_columns
 from importing.spool import Spool
+from importing.targets import staged_columns
 
 
 def told(batch: Batch, problems: Spool[Problem]) -> Spool[Problem]:

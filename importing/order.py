@@ -49,9 +49,7 @@ def loaded(text: str, file: BinaryIO, size: int) -> Batch:
 
 
 def _members(batch: Batch) -> dict[str, Any]:
-    plain = {
-        name: getattr(batch, name) for name in batch.__dataclass_fields__ if name not in ("source", "request_digest")
-    }
+    plain = {name: getattr(batch, name) for name in batch._fields if name not in ("source", "request_digest")}
     return plain | {
         "headers": [asdict(header) for header in batch.headers],
         "delimited": asdict(batch.delimited),

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from importing import fold, numbers, resolve
 from importing.batch import Batch, Counts, Cursor, Made, Mode
 from importing.distinct import Distinct
 from importing.faults import Fault, Problem
 from importing.naming import told
-from importing.prepared import DOCUMENTS
 from importing.secrets import Digests
 from importing.spool import Spool
 from importing.validate import Checked, check
@@ -25,10 +24,11 @@ from storage.workspace import Workspace
 
 # What is first planned and applied as if no two new customers shared a key. (Ignored rows write no keys.)
 TRUSTED = frozenset((Mode.REPLACE, Mode.UPDATE))
+# What most batches settle: nothing, read by all of them.
+NONE_CAREFUL = resolve.Settled()
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """The rows of a batch on their way to be staged. `chunks` can be gone through once, and fill the two lists.
 
     `foreseen`: see `read_rows`. `again` checks all of them once more.
@@ -42,8 +42,7 @@ class Rows:
     again: Callable[[], Checked]
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """The good rows of a batch in the workspace's tables, and what is wrong with the others.
 
     `codes` and `cards` tell whether any of them is there twice. `complete` stages what was left out of careful rows.
@@ -64,8 +63,7 @@ class Staged:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What the batch shall do. `made` is the count of new customers; `problems` are all, in row order.
 
     `renames`: a stored customer may get another code or card.
@@ -110,8 +108,7 @@ def stage(work: Workspace, batch: Batch, rows: Rows) -> Staged:
     """Stage the good rows. Holds no lock. Raises Fault("no_data") where there is none."""
     checked = rows.checked
     account_uniques = uniques.numbers(work, batch.account)
-    fields = [header.field for header in batch.headers if header.field and header.field.into in DOCUMENTS]
-    given = uniques.given(account_uniques, ((field.into.value, field.target, field.unique) for field in fields))
+    given = uniques.given(account_uniques, checked.documents)
     # Points touch their customer, whatever else the row gives.
     checked.thin = rows.foreseen and not given and "username_key" not in checked.columns
     staging.fill(work, checked.columns, rows.chunks, checked.keys)
@@ -155,7 +152,7 @@ def make_plan(work: Workspace, batch: Batch, staged: Staged, *, trusting: bool =
     `trusting`: new customers are taken to have keys of their own; where they have not, applying the plan fails.
     """
     shape, account = staged.shape, batch.account
-    settled = resolve.Settled()
+    settled = NONE_CAREFUL
     good = staged.rows - staged.failed
     trusting = trusting or bool(staged.codes and staged.cards)
     found = reconcile.match(work, shape, account, good, trusting=trusting)

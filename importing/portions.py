@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import groupby, starmap
 from typing import Any, BinaryIO, cast
 
@@ -64,7 +63,7 @@ def _batch(core: Core, claim: Claim) -> Batch:
 def _counted(core: Core, claim: Claim, batch: Batch) -> tuple[Batch, str]:
     # What gaps in the numbers of headers mean is settled here, once for all portions.
     fields = layout(batch)
-    batch = replace(batch, headers=tuple(Header(number, field) for number, field in enumerate(fields, 1)))
+    batch = batch._replace(headers=tuple(Header(number, field) for number, field in enumerate(fields, 1)))
     total = count(batch)
     phase = CHECK if batch.on_error is OnError.REJECT else APPLY
     with core.database.writing(PATIENCE) as connection:

@@ -5,24 +5,18 @@ A terminal sends the same columns every time, and to work this out costs as much
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from importing.batch import Requirement
-from importing.columns import Kinds, kinds
+from importing.columns import Kinds, doubts, kinds
 from importing.fields import STANDARD, Field, Into, Kind
 from importing.layout import longest_row
 from importing.required import Required
+from importing.targets import DOCUMENTS, Target, staged_columns, target_of
 
 KEPT = 64
-DOCUMENTS = (Into.CUSTOM, Into.ATTRIBUTE)
-# Kinds whose values are stored in several columns.
-SEVERAL: Mapping[Kind, tuple[str, ...]] = {
-    Kind.AMOUNT: ("amount", "item_id"),
-    Kind.FULL_NAME: ("first_name", "last_name"),
-    Kind.NAME_KEY: ("code", "first_name", "last_name"),
-}
 _KEYS = ("row", "code", "card_number", "amount", "item_id")
 _ORDER = (
     *dict.fromkeys(["code", "card_number", *(field.target for field in STANDARD if field.into is Into.COLUMN)]),
@@ -34,28 +28,35 @@ _ORDER = (
 )
 
 Place = tuple[int, Field]
+# Staged columns, and those of them that say whom a row means and what it adds.
+Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """The `fields` of the columns, None for an unused one; `used` are the others, with their indices.
 
-    `ranked`: the same, in the order in which those with the same target count. `longest`: characters that a row may
-    have; `shortest_limit`: that every field allows. A row of `complete` cells gives every column but keys and auto_add.
-    `staged` are "row" and the staged columns that are given, `keys` those of them that say whom a row means and what it
-    adds. `places` are indices by field name, `reference` those of the batch's reference. `secret`: a column is.
+    `judged`: those whose values may be wrong. `targets`: index, name and target of each, in the order in which those with
+    the same target count; `constants` are targets too. `documents`: of each field that is kept in one the document, the
+    key, and whether it is unique. `longest`: characters that a row may have; `shortest_limit`: that every field allows. A
+    row of `complete` cells gives every column but keys and auto_add. `staged` are "row" and the staged columns that are
+    given, `plain` those of a campaign without items. `places` are indices by field name, `reference` those of the batch's
+    reference. `secret`: a column is.
     """
 
     fields: tuple[Field | None, ...]
     used: Sequence[Place]
-    ranked: Sequence[Place]
+    judged: Sequence[Place]
+    targets: Sequence[tuple[int, str, Target]]
+    constants: Sequence[Target]
+    documents: Sequence[tuple[str, str, bool]]
     kinds: Kinds
     required: Required
     longest: int
     shortest_limit: int
     complete: int
-    staged: tuple[str, ...]
-    keys: tuple[str, ...]
+    staged: Names
+    plain: Names
     places: Mapping[str, int]
     reference: Sequence[int]
     secret: bool
@@ -73,22 +74,31 @@ def prepared(
     every = [*(field for _, field in used), *constants]
     given = {name for field in every for name in staged_columns(field)}
     staged = ("row", *(name for name in _ORDER if name in given))
+    needed = kinds(every)
     places = {field.name: index for index, field in reversed(used)}
     return Prepared(
         fields,
         used,
-        _ranked(used, reference),
-        kinds(every),
+        [(index, field) for index, field in used if doubts(needed, field.name)],
+        [(index, field.name, target_of(field)) for index, field in _ranked(used, reference)],
+        [target_of(field) for field in constants],
+        [(field.into.value, field.target, field.unique) for _, field in used if field.into in DOCUMENTS],
+        needed,
         Required(requirements, fields),
         longest_row(fields),
         min((field.limit for _, field in used), default=0),
         1 + max((i for i, field in used if field.kind not in (Kind.KEY, Kind.AMOUNT)), default=-1),
-        staged,
-        tuple(name for name in staged if name in _KEYS),
+        _with_keys(staged),
+        _with_keys(name for name in staged if name != "item_id"),
         places,
         [places[name] for name in reference if name in places],
         any(field.kind is Kind.SECRET for _, field in used),
     )
+
+
+def _with_keys(names: Iterable[str]) -> Names:
+    staged = tuple(names)
+    return staged, tuple(name for name in staged if name in _KEYS)
 
 
 def _ranked(used: Sequence[Place], reference: Sequence[str]) -> Sequence[Place]:
@@ -97,12 +107,3 @@ def _ranked(used: Sequence[Place], reference: Sequence[str]) -> Sequence[Place]:
     named = [(index, field) for index, field in used if field.name in ranks]
     by_rank = iter(sorted(named, key=lambda column: ranks[column[1].name]))
     return [next(by_rank) if column[1].name in ranks else column for column in used]
-
-
-def staged_columns(field: Field) -> tuple[str, ...]:
-    """The staged columns that a field gives."""
-    if field.into in DOCUMENTS:
-        return (field.into.value,)
-    if field.kind in SEVERAL:
-        return SEVERAL[field.kind]
-    return ("customer_username", "username_key") if field.kind is Kind.USERNAME else (field.target,)

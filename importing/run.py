@@ -9,9 +9,9 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, islice, starmap
+from typing import NamedTuple
 
 import sqlalchemy.exc
 
@@ -69,7 +69,9 @@ def run(core: Core, batch: Batch) -> Outcome:
             seconds = time.perf_counter() - started
             outcome = _outcome(batch_id, batch, staged, written.plan, written.made, seconds)
             _remember(work, batch, staged, outcome, written)
-            deliveries = webhooks.note(work, batch.account, batch_id, webhooks.Event.IMPORTED, written.moment)
+            deliveries: Iterable[str] = ()
+            if written.told:
+                deliveries = webhooks.note(work, batch.account, batch_id, webhooks.Event.IMPORTED, written.moment)
         put_deliveries(core.queue, deliveries)
         return outcome
 
@@ -86,14 +88,17 @@ def preview(core: Core, batch: Batch) -> Outcome:
         return _outcome("", batch, staged, plan, made, time.perf_counter() - started)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A plan that was applied: what was made, as which change, and when (milliseconds since the epoch)."""
+class Written(NamedTuple):
+    """A plan that was applied: what was made, as which change, and when (milliseconds since the epoch).
+
+    `told`: the account had webhooks when it began to be written.
+    """
 
     plan: Plan
     made: Spool[Made]
     change: int
     moment: int
+    told: bool
 
 
 def write(work: Workspace, batch: Batch, staged: Staged, batch_id: str, judge: Callable[[Plan], None]) -> Written:
@@ -153,11 +158,8 @@ def first_of_its_kind(
             newest = batches.last_change(work, batch.account)
     where = place(batch)
     # Who waits for a twin waits with empty hands: what the twin needs to end might be in them.
-    with (
-        core.database.alone(where),
-        opened(core, imported) as work,
-        work.alone(where, lambda: _ask_before(work, batch, newest)) as sent,
-    ):
+    with core.database.alone(where), opened(core, imported) as work:
+        sent = work.alone(where, lambda: _ask_before(work, batch, newest))
         yield work, _stored_before(batch, sent)
 
 
@@ -200,12 +202,12 @@ def listed(problems: Spool[Problem]) -> str:
 def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: str, sent: Sent) -> Written:
     account = batch.account
     moment = now()
-    change = int(sent.rows[0][0])
+    change, told = sent.rows[0]
     stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made) if plan.made else 0)
     fresh.hand_out(work)
     apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns), renames=plan.renames)
     apply.record_change(work, stamp, batch_id, plan.made)
-    return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment)
+    return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment, bool(told))
 
 
 def _outcome(batch_id: str, batch: Batch, staged: Staged, plan: Plan, made: Iterable[Made], seconds: float) -> Outcome:
@@ -214,12 +216,11 @@ def _outcome(batch_id: str, batch: Batch, staged: Staged, plan: Plan, made: Iter
 
 
 def _remember(work: Workspace, batch: Batch, staged: Staged, outcome: Outcome, written: Written) -> None:
-    counts = outcome.counts
     values = {
         **described(batch, outcome.batch_id, written.change, written.moment),
         "status": "imported",
         "rows": staged.rows,
-        **{name: getattr(counts, name) for name in COUNTED},
+        **outcome.counts._asdict(),
         "seconds": round(outcome.seconds * 1000),
     }
     batches.insert(work, values)
@@ -260,6 +261,8 @@ def _listed(items: tuple[int, ...] | tuple[str, ...]) -> str:
 
 def remember_rows(work: Workspace, batch: Batch, outcome: Outcome, start: Cursor = Cursor()) -> None:
     """Write down what is known of single rows, behind what is known of the batch already. `start` is where they began."""
+    if not (outcome.problems or outcome.warnings or outcome.made):
+        return
     lists: tuple[tuple[str, Iterable[tuple[int, str, str, str, str, str]]], ...] = (
         (batches.PROBLEM, map(wording.written, outcome.problems)),
         (batches.WARNING, map(wording.written, outcome.warnings)),
@@ -267,9 +270,9 @@ def remember_rows(work: Workspace, batch: Batch, outcome: Outcome, start: Cursor
     )
     for kind, rows in lists:
         batches.insert_problems(work, batch.account, outcome.batch_id, kind, rows, again=start.rows > 0)
-    # In row order already, and perhaps a million of them.
-    rows_failed = array("q", (row for row, _ in groupby(problem.row for problem in outcome.problems)))
-    if rows_failed:
+    if outcome.problems:
+        # In row order already, and perhaps a million of them.
+        rows_failed = array("q", (row for row, _ in groupby(problem.row for problem in outcome.problems)))
         found = failed.cells(batch, rows_failed, start)
         texts = ((row, json.dumps(cells, ensure_ascii=False)) for row, cells in found)
         jobs.add_failed(work, batch.account, outcome.batch_id, texts)

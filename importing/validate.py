@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from json.encoder import encode_basestring
 from operator import attrgetter, itemgetter
 from typing import cast, overload
@@ -19,12 +19,12 @@ from importing.cutting import Block, Group, groups
 from importing.decode import BEGINNING, blocks
 from importing.distinct import Distinct
 from importing.faults import Problem
-from importing.fields import MASK, Field, Kind
+from importing.fields import MASK, Field
 from importing.findings import UNFIT, UNFIT_CHARACTERS, Findings
 from importing.guard import unguard
 from importing.layout import layout
 from importing.lines import PIECE
-from importing.prepared import DOCUMENTS, SEVERAL, prepared
+from importing.prepared import prepared
 from importing.spool import Spool
 
 __all__ = ["Checked", "check", "layout"]
@@ -68,16 +68,15 @@ class RowsByColumn(Sequence[tuple[object, ...]]):
     def __getitem__(self, index: slice) -> Sequence[tuple[object, ...]]: ...
 
     def __getitem__(self, index: int | slice) -> tuple[object, ...] | Sequence[tuple[object, ...]]:
-        if isinstance(index, slice):
-            return RowsByColumn([column[index] for column in self._columns])
-        return tuple([column[index] for column in self._columns])
+        found = map(itemgetter(index), self._columns)
+        return RowsByColumn(list(found)) if isinstance(index, slice) else tuple(found)
 
 
 class Checked:
     """The good rows of a batch, in row order, as tuples of `columns`; the counts are there when `chunks` is exhausted.
 
     None is "not given", "" is "given blank". `columns` are "row" and those staged columns that the batch has. Chunks of
-    rows that all add points may be `thin`: those have the columns `keys` alone.
+    rows that all add points may be `thin`: those have the columns `keys` alone. `documents`: see `Prepared`.
     `rows` that are not blank, `failed` of them bad; of the good ones `without_code` and `without_card`; `partial`:
     some good row is too short to give every column but keys and auto_add; `clears`: some gives a custom field or an
     attribute blank. `codes` and `cards` tell whether any of them is there twice. `cursor` is where reading goes on, and
@@ -106,12 +105,12 @@ class Checked:
         self._known = known = prepared(tuple(fields), constants, batch.requirements, batch.reference)
         campaign = batch.campaigns[0] if batch.campaigns else None
         self._checks = columns(known.kinds, campaign, secrets, masked=batch.delimited.guarded)
-        self._constants = [(field, _constant(self._checks[field.name], text)) for field, text in batch.constants]
+        self._constants = [_constant(self._checks[field.name], text) for field, text in batch.constants]
         # A null costs the driver more than a text, and only what some campaigns give are items.
         items = campaign is not None and campaign.type is CampaignType.BUYX
-        self.columns = known.staged if items else tuple(name for name in known.staged if name != "item_id")
+        self.columns, self.keys = known.staged if items else known.plain
+        self.documents = known.documents
         self.thin = False
-        self.keys = tuple(name for name in known.keys if name in self.columns)
         self.rows = self.failed = self.without_code = self.without_card = 0
         self.partial = self.clears = False
         self.codes, self.cards = Distinct(), Distinct()
@@ -174,27 +173,36 @@ class Checked:
 
     def _doubtful(self, group: Group, unfit: bool, long: bool) -> set[int]:
         """Indices of the rows that need a closer look; at characters only where `unfit`, at lengths where `long`."""
-        doubtful = self._known.required.lacking(group.columns, len(group.numbers))
-        for field, values in _given(self._known.used, group):
-            doubtful.update(self._checks[field.name].doubtful(values))
-            if long and max(map(len, values)) > field.limit:
-                doubtful.update(index for index, value in enumerate(values) if len(value) > field.limit)
+        columns, width = group.columns, len(group.columns)
+        doubtful = self._known.required.lacking(columns, len(group.numbers))
+        for index, field in self._known.judged:
+            if index < width:
+                doubtful.update(self._checks[field.name].doubtful(columns[index]))
+        for index, field in self._known.used if long or unfit else ():
+            values = columns[index] if index < width else ()
+            if long and max(map(len, values), default=0) > field.limit:
+                doubtful.update(row for row, value in enumerate(values) if len(value) > field.limit)
             if unfit:
-                doubtful.update(index for index, value in enumerate(values) if UNFIT.search(value))
-        for extras in group.columns[len(self._known.fields) :]:
-            doubtful.update(index for index, extra in enumerate(extras) if extra)
+                doubtful.update(row for row, value in enumerate(values) if UNFIT.search(value))
+        for extras in columns[len(self._known.fields) :]:
+            doubtful.update(row for row, extra in enumerate(extras) if extra)
         return doubtful
 
     def _stored(self, group: Group) -> _Stored:
-        rows = len(group.numbers)
+        columns, width, rows = group.columns, len(group.columns), len(group.numbers)
         stored: dict[str, Sequence[object]] = {"row": group.numbers}
         documents: dict[str, dict[str, Sequence[object]]] = defaultdict(dict)
-        of_rows = (
-            (field, self._checks[field.name].stored(given)) for field, given in _given(self._known.ranked, group)
-        )
-        for field, values in chain(of_rows, ((field, [value] * rows) for field, value in self._constants)):
-            into, blank = (documents[field.into.value], _NULL) if field.into in DOCUMENTS else (stored, _BLANK)
-            for name, column in _by_target(field, values):
+        given = [
+            (target, self._checks[name].stored(columns[index]))
+            for index, name, target in self._known.targets
+            if index < width
+        ]
+        given += [
+            (target, [value] * rows) for target, value in zip(self._known.constants, self._constants, strict=True)
+        ]
+        for (names, document, spread), values in given:
+            into, blank = (stored, _BLANK) if document is None else (documents[document], _NULL)
+            for name, column in zip(names, (values,) if spread is None else spread(values), strict=True):
                 into[name] = _first_given(into[name], column, blank) if name in into else column
         self.without_code += stored["code"].count(None) if "code" in stored else rows
         self.without_card += stored["card_number"].count(None) if "card_number" in stored else rows
@@ -211,8 +219,9 @@ def _rows(
     documents: Mapping[str, Mapping[str, Sequence[object]]],
     names: Sequence[str],
 ) -> RowsByColumn:
+    whole = {name: _documents(members) for name, members in documents.items() if name in names}
     not_given = [None] * len(stored["row"])
-    return RowsByColumn([_documents(documents[n]) if n in documents else stored.get(n, not_given) for n in names])
+    return RowsByColumn(list(map({**stored, **whole}.get, names, repeat(not_given))))
 
 
 def _constant(column: Column, text: str) -> object:
@@ -221,26 +230,6 @@ def _constant(column: Column, text: str) -> object:
         raise ValueError(code)
     column.doubtful([text])
     return column.stored([text])[0]
-
-
-def _given(used: Iterable[tuple[int, Field]], group: Group) -> Iterator[tuple[Field, Sequence[str]]]:
-    return ((field, group.columns[index]) for index, field in used if index < len(group.columns))
-
-
-def _by_target(field: Field, values: Sequence[object]) -> Iterable[tuple[str, Sequence[object]]]:
-    """What is stored for the values of a field, by staged column, or by key of the document."""
-    texts = cast("Sequence[str]", values)
-    if field.into in DOCUMENTS:
-        return [(field.target, texts if field.kind is Kind.TYPED else each(_literal, texts))]
-    if field.kind in SEVERAL:
-        return zip(SEVERAL[field.kind], zip(*cast("Sequence[Sequence[object]]", values), strict=True), strict=True)
-    if field.kind is Kind.USERNAME:
-        return [("customer_username", texts), ("username_key", list(map(str.casefold, texts)))]
-    return [(field.target, values)]
-
-
-def _literal(text: str) -> str:
-    return encode_basestring(text) if text else "null"
 
 
 def _first_given(first: Sequence[object], second: Sequence[object], blank: Sequence[object]) -> Sequence[object]:

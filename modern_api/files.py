@@ -57,8 +57,7 @@ def batch_of(batch: Batch, format: Format) -> Batch:
         delimited = replace(delimited, guarded=True)
     fields = _fields(columns, format)
     file = cast(BinaryIO, _Behind(batch.source.file, start))
-    return replace(
-        batch,
+    return batch._replace(
         headers=tuple(Header(number, field) for number, field in enumerate([*[None] * own, *fields], 1)),
         delimited=delimited,
         source=replace(batch.source, file=file, size=batch.source.size - start),

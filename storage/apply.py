@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from storage import uniques
 from storage.models import DOCUMENTS, IMAGE
@@ -12,8 +12,7 @@ from storage.statements import Sent
 from storage.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """Whose and which change this is. `now` is milliseconds since the epoch; `base` + n is the n-th new customer's id."""
 
     account: int
@@ -28,9 +27,11 @@ def next_change(work: Workspace, account: int, count: int = 1) -> int:
 
 
 def ask_next_change(work: Workspace, account: int, count: int = 1) -> Sent:
-    """The same, to be looked at later: its one row has the number, of several the last."""
+    """The same, to be looked at later: its one row has the number, of several the last, and whether webhooks are told."""
+    # To ask for webhooks by itself would cost a small batch as much as its enrolments.
     return work.send(
-        "UPDATE account SET last_change = last_change + :count WHERE id = :account RETURNING last_change",
+        "UPDATE account SET last_change = last_change + :count WHERE id = :account RETURNING last_change, "
+        "EXISTS (SELECT 1 FROM webhook w WHERE w.account_id = :account AND w.active)",
         account=account,
         count=count,
     )
@@ -101,22 +102,14 @@ def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int, remov
 def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
     account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
     for place, campaign in enumerate(campaigns):
-        for table, (customers, end) in ENROLLED.items():
+        for table, (adding_points, adding) in ENROLLING.items():
             if work.filled(table):
-                points = "0" if place else "coalesce(t.points, 0)"
-                work.send(
-                    "INSERT {or_all}INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
-                    f"SELECT :account, {customers}, :campaign, {points}, 1 FROM {table} t {end}",
-                    account=account,
-                    campaign=campaign,
-                    base=base,
-                )
+                work.send(adding if place else adding_points, account=account, campaign=campaign, base=base)
     if campaigns:
-        for table, source in ENTRIES.items():
+        for table, entries in ENTRIES.items():
             if work.filled(table):
                 work.send(
-                    "INSERT {or_all}INTO ledger_entry"
-                    '(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) ' + source,
+                    entries,
                     account=account,
                     change=change,
                     campaign=campaigns[0],
@@ -126,13 +119,22 @@ def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
 
 
 # Stored customers may have joined before; new ones cannot have.
-ENROLLED = {
+_ENROLLED = {
     "target": (
         "t.id",
         "WHERE t.touched = 1 ON CONFLICT(account_id, customer_id, campaign_id) DO UPDATE "
         "SET balance = enrolment.balance + excluded.balance, uses = enrolment.uses + 1",
     ),
     "made": (":base + t.n", "ORDER BY t.n"),
+}
+# With the points of the rows, and without.
+ENROLLING = {
+    table: tuple(
+        "INSERT {or_all}INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
+        f"SELECT :account, {customers}, :campaign, {points}, 1 FROM {table} t {end}"
+        for points in ("coalesce(t.points, 0)", "0")
+    )
+    for table, (customers, end) in _ENROLLED.items()
 }
 
 RENAMED = "SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL"
@@ -158,13 +160,20 @@ GIVE_USERNAMES = (
 )
 
 # The amounts of first rows on stored customers, of rows that made one, and of the later rows of either.
-ENTRIES = {
+_ENTRIES = {
     "target": 'SELECT :account, :change, t.id, t."row", :campaign, t.item_id, t.amount, :now FROM target t '
     "WHERE t.amount IS NOT NULL",
     "made": 'SELECT :account, :change, :base + m.n, m."row", :campaign, m.item_id, m.amount, :now FROM made m '
     "WHERE m.amount IS NOT NULL",
     "follow": 'SELECT :account, :change, coalesce(f.id, :base + m.n), f."row", :campaign, f.item_id, f.amount, :now '
     'FROM follow f LEFT JOIN made m ON m."row" = f.first_row WHERE f.amount IS NOT NULL',
+}
+
+
+ENTRIES = {
+    table: 'INSERT {or_all}INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
+    + source
+    for table, source in _ENTRIES.items()
 }
 
 

@@ -247,13 +247,15 @@ def close_chain(work: Workspace, account: int, root: str) -> None:
 
     In force again, it has the status that it had: a job may have failed, or been cancelled.
     """
-    work.execute(
-        "UPDATE batch SET status_before = CASE WHEN status = 'undone' THEN status_before ELSE status END, "
-        "status = CASE WHEN id <> :root OR status <> 'undone' THEN 'undone' "
-        "WHEN status_before = '' THEN 'imported' ELSE status_before END WHERE account_id = :account AND root = :root",
-        account=account,
-        root=root,
-    )
+    # The index by root has undos only.
+    for members in ("id = :root", "root = :root AND root <> id"):
+        work.execute(
+            "UPDATE batch SET status_before = CASE WHEN status = 'undone' THEN status_before ELSE status END, "
+            "status = CASE WHEN id <> :root OR status <> 'undone' THEN 'undone' WHEN status_before = '' THEN 'imported' "
+            f"ELSE status_before END WHERE account_id = :account AND {members}",
+            account=account,
+            root=root,
+        )
 
 
 def hold_root(work: Workspace, account: int, batch_id: str) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -21,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePoo
 from storage import staging
 from storage.checkpoint import Checkpoints, checkpointing
 from storage.inflight import InFlight
-from storage.seats import Seats
+from storage.seats import Seated, Seats
 from storage.turn import Busy, Lines, WriteTurn, begin_writing
 from storage.wire import Wire
 from storage.workspace import Workspace
@@ -56,8 +55,7 @@ class Kind(StrEnum):
     POSTGRESQL = "postgresql"
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(NamedTuple):
     """A batch that will be written: its account, its size in bytes, and the seconds that it waits for its turn."""
 
     account: int
@@ -124,22 +122,28 @@ class Database:
                     raise Busy from error
                 raise
 
-    @contextmanager
-    def workspace(self, expected: Expected | None = None) -> Iterator[Workspace]:
+    def workspace(self, expected: Expected | None = None) -> AbstractContextManager[Workspace]:
         """A connection of one's own for a batch, with its temporary tables empty. Rolled back when left unfinished.
 
         `expected`: what will be done in it, so that small batches may wait in line. Then Busy is raised.
         """
+        if self.kind is Kind.SQLITE and expected is not None and expected.size <= SEATED:
+            return Seated(self._seats, expected.wait)
+        return self._own(expected)
+
+    @contextmanager
+    def _own(self, expected: Expected | None) -> Iterator[Workspace]:
         started = time.monotonic()
         line: AbstractContextManager[None] = nullcontext()
         if expected is not None and expected.size <= SMALL:
-            if self.kind is Kind.SQLITE and expected.size <= SEATED:
-                with self._seats.taken(expected.wait) as seat:
-                    yield from self._prepared(SqliteWorkspace(seat.driver, seat, time.monotonic() - started), seat.info)
-                return
             line = self._batches.held(None if self.kind is Kind.SQLITE else expected.account, expected.wait)
         with line, self._borrowed() as fairy:
-            yield from self._prepared(self._workspace(fairy, time.monotonic() - started), fairy.info)
+            work = self._workspace(fairy, time.monotonic() - started)
+            try:
+                staging.prepare(work, fairy.info)
+                yield work
+            finally:
+                work.close()
 
     def _workspace(self, fairy: PoolProxiedConnection, waited: float = 0.0) -> Workspace:
         driver: Any = fairy.driver_connection
@@ -147,25 +151,12 @@ class Database:
             return PostgresqlWorkspace(driver, fairy.info[WIRE], self._lines, waited)
         return SqliteWorkspace(driver, Turns(driver, self._turn, self._checkpoints), waited)
 
-    @staticmethod
-    def _prepared(work: Workspace, info: MutableMapping[Any, Any]) -> Iterator[Workspace]:
-        try:
-            staging.prepare(work, info)
-            yield work
-        finally:
-            work.close()
-
-    @contextmanager
-    def alone(self, place: int) -> Iterator[None]:
+    def alone(self, place: int) -> AbstractContextManager[object]:
         """Hold a place (0 … 2^62) that equal requests share; wait for whoever holds it. Held before a workspace is taken.
 
         PostgreSQL: not yet, see `Workspace.alone`.
         """
-        if self.kind is Kind.POSTGRESQL:
-            yield
-            return
-        with self._in_flight.alone(place):
-            yield
+        return nullcontext() if self.kind is Kind.POSTGRESQL else self._in_flight.alone(place)
 
     def looking(self) -> Looking:
         """A connection for a few plain queries by the driver, each of which sees what stands by then."""

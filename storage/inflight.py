@@ -9,9 +9,9 @@ import fcntl
 import os
 import struct
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from types import TracebackType
 
 # struct flock of 64-bit Linux: type, whence, start, length, process.
 FLOCK = "hhqqi4x"
@@ -29,20 +29,9 @@ class InFlight:
         self._files: deque[int] = deque()
         self._process = 0
 
-    @contextmanager
-    def alone(self, place: int) -> Iterator[bool]:
+    def alone(self, place: int) -> AbstractContextManager[bool]:
         """Hold the byte at `place` (0 … 2^62) of the file; wait for whoever holds it. Yields whether there was a wait."""
-        file = self._taken()
-        try:
-            waited = False
-            try:
-                fcntl.fcntl(file, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK, place))
-            except (BlockingIOError, PermissionError):
-                waited = True
-                fcntl.fcntl(file, fcntl.F_OFD_SETLKW, _lock(fcntl.F_WRLCK, place))
-            yield waited
-        finally:
-            self._give_back(file, place)
+        return _Alone(self, place)
 
     def close(self) -> None:
         """Close what is at hand."""
@@ -66,6 +55,27 @@ class InFlight:
             self._files.append(file)
         else:
             os.close(file)
+
+
+class _Alone:
+    def __init__(self, files: InFlight, place: int) -> None:
+        self._files, self._place = files, place
+
+    def __enter__(self) -> bool:
+        self._file = file = self._files._taken()
+        try:
+            try:
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK, self._place))
+            except (BlockingIOError, PermissionError):
+                fcntl.fcntl(file, fcntl.F_OFD_SETLKW, _lock(fcntl.F_WRLCK, self._place))
+                return True
+        except BaseException:
+            self._files._give_back(file, self._place)
+            raise
+        return False
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._files._give_back(self._file, self._place)
 
 
 def _lock(kind: int, place: int) -> bytes:

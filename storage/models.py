@@ -259,10 +259,11 @@ batch = Table(
     Column("seconds", BigInteger, nullable=False, server_default="0"),
     Column("request_digest", LargeBinary),
     Column("created_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("account_id", "id"),
-    Index("batch_number", "account_id", "number", unique=True),
-    Index("batch_id", "id"),
-    Index("batch_root", "account_id", "root"),
+    PrimaryKeyConstraint("account_id", "number"),
+    # Found by its id with the account or without. Every index is a page more in a small post's commit, and nobody looks
+    # for an import by its root.
+    Index("batch_id", "id", "account_id", unique=True),
+    Index("batch_root", "account_id", "root", sqlite_where=text("root <> id"), postgresql_where=text("root <> id")),
 )
 
 # One write transaction of a batch. Customers first_created … last_created are those it made (an empty range: none); those

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from storage import meetings, uniques
 from storage.modes import IGNORE, Shape, changes
@@ -40,8 +41,7 @@ class Owner:
     unique: dict[str | int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(NamedTuple):
     """How many rows matched a stored customer, and whether there are careful ones, which do not count yet.
 
     Of the customers that they matched, how many are left `untouched` by the rows, campaigns apart, and how many `renamed`

@@ -11,13 +11,17 @@ import copy
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy.pool import PoolProxiedConnection
 
+from storage import staging
 from storage.turn import Lines, WriteTurn, begin_writing, latch
+from storage.workspace import Workspace
+from storage.workspaces import SqliteWorkspace
 
 # A group ends with so many members or after so many seconds, for other processes wait for its turn.
 MOST = 16
@@ -65,19 +69,16 @@ class Seats:
         self._connection: PoolProxiedConnection | None = None
         self._group: _Group | None = None
 
-    @contextmanager
-    def taken(self, wait: float) -> Iterator[Seat]:
-        """A seat, first come, first served. Waits at most `wait` seconds for it, then raises Busy."""
+    def take(self, wait: float) -> Seat:
+        """A seat, first come, first served, to be left. Waits at most `wait` seconds for it, then raises Busy."""
         self._line.enter(_SEAT, wait)
-        seat: Seat | None = None
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            seat = Seat(self, self._connection)
-            yield seat
-        finally:
-            if seat is None or not seat.is_left:
-                self.leave()
+            return Seat(self, self._connection)
+        except BaseException:
+            self.leave()
+            raise
 
     def close(self) -> None:
         """Close the connection, which nobody uses."""
@@ -164,37 +165,89 @@ class Seat:
         """Whether others have written in the transaction that is open."""
         return self._seats.group is not None
 
-    @contextmanager
-    def writing(self, cursor: sqlite3.Cursor, wait: float, _large: Callable[[], bool]) -> Iterator[None]:
+    def writing(self, cursor: sqlite3.Cursor, wait: float, _large: Callable[[], bool]) -> AbstractContextManager[None]:
         """Write as a member of the group. Ends when that is committed, with the seat left."""
-        group = self._seats.group or self._seats.begin(self._driver, wait)
+        return _Writing(self, cursor, wait)
+
+    def begin(self, cursor: sqlite3.Cursor, wait: float) -> None:
+        """Become a member of the group, or begin one. Raises Busy."""
+        self._group = self._seats.group or self._seats.begin(self._driver, wait)
         cursor.execute("SAVEPOINT seat")
+
+    def leave(self, cursor: sqlite3.Cursor) -> None:
+        """Leave the seat, and wait for the commit; raises what it raised."""
         try:
-            yield
             cursor.execute("RELEASE seat")
         except BaseException as error:
-            self._take_back(cursor, error)
+            self.take_back(cursor, error)
             raise
         # Statements that are read to no end would keep the transaction open.
         cursor.close()
-        member = group.joined()
+        member = self._group.joined()
         self.is_left = True
         self._seats.leave()
-        group.wait(member)
+        self._group.wait(member)
 
     def begin_again(self) -> None:
-        """Others have written in the same transaction: never."""
-        raise AssertionError("a seat's transaction is not its own")
+        """What others have written in the same transaction stays."""
+        self._driver.execute("ROLLBACK TO seat")
 
     def end(self) -> None:
         """Forget what was staged, unless somebody else has the seat by now."""
         if not self.is_left and not self.under_way and self._driver.in_transaction:
             self._driver.rollback()
 
-    def _take_back(self, cursor: sqlite3.Cursor, cause: BaseException) -> None:
+    def take_back(self, cursor: sqlite3.Cursor, cause: BaseException) -> None:
+        """Take back what was written on this seat; where that cannot be done, what the group has written."""
         try:
             cursor.execute("ROLLBACK TO seat")
             cursor.execute("RELEASE seat")
         except sqlite3.Error as error:
             # On some errors, such as a full disk, SQLite has rolled back all of it by itself.
             self._seats.fail(self._driver, cause if isinstance(cause, sqlite3.Error) else error)
+
+
+class _Writing:
+    """See Seat.writing."""
+
+    def __init__(self, seat: Seat, cursor: sqlite3.Cursor, wait: float) -> None:
+        self._seat, self._cursor, self._wait = seat, cursor, wait
+
+    def __enter__(self) -> None:
+        self._seat.begin(self._cursor, self._wait)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None:
+            self._seat.leave(self._cursor)
+        else:
+            self._seat.take_back(self._cursor, error)
+
+
+class Seated:
+    """A context that yields a workspace on a seat (see Database.workspace). Every small post has one, so it is kept short."""
+
+    def __init__(self, seats: Seats, wait: float) -> None:
+        self._seats, self._wait = seats, wait
+
+    def __enter__(self) -> Workspace:
+        """Waits in line for the seat. Raises Busy."""
+        started = time.monotonic()
+        self._seat = seat = self._seats.take(self._wait)
+        self._work = work = SqliteWorkspace(seat.driver, seat, time.monotonic() - started)
+        try:
+            staging.prepare(work, seat.info)
+        except BaseException:
+            self._leave()
+            raise
+        return work
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Leaves the seat, unless that was done when its batch was written."""
+        self._leave()
+
+    def _leave(self) -> None:
+        try:
+            self._work.close()
+        finally:
+            if not self._seat.is_left:
+                self._seats.leave()

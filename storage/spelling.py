@@ -30,7 +30,13 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 # A transaction of one batch or undo alone is taken back as a whole when one of its statements fails. Told so, SQLite need
 # not keep a copy of every page that a statement changes: 40 MB of them for 100,000 rows, half of all that an undo writes.
 ALONE = "sqlite alone"
-WORDS = {**WORDS, ALONE: {**WORDS["sqlite"], "or_all": "OR ROLLBACK "}}
+# The same of a batch on a seat, which is taken back to its savepoint: what the statement wrote may stay until then.
+SEATED = "sqlite seated"
+WORDS = {
+    **WORDS,
+    ALONE: {**WORDS["sqlite"], "or_all": "OR ROLLBACK "},
+    SEATED: {**WORDS["sqlite"], "or_all": "OR FAIL "},
+}
 
 _VALUE = re.compile(r"(?<![:\w]):([a-z_]+)")
 _WORD = re.compile(r"\{([a-z_]+)\}")

@@ -152,7 +152,7 @@ class Statements:
         if not first:
             return
         self._note(table)
-        names = ", ".join(f'"{name}"' for name in columns)
+        names = _quoted(tuple(columns))
         second = next(waiting, None)
         every = chain([first], [second] if second else (), waiting)
         if self.sqlite or (second is None and len(first) <= AT_ONCE):
@@ -180,7 +180,7 @@ class Statements:
                 for _ in range(0, whole, AT_ONCE):
                     self._cursor.execute(_several(insert, width, AT_ONCE), tuple(islice(values, AT_ONCE * width)))
                 if whole < len(chunk):
-                    self._cursor.executemany(_several(insert, width, 1), chunk[whole:])
+                    self._cursor.executemany(_several(insert, width, 1), chunk[whole:] if whole else chunk)
             self.expect(len(chunk))
 
     def _run(self, statement: str, values: Mapping[str, object]) -> Found:
@@ -241,6 +241,11 @@ class Statements:
 
 
 _INSERTED = re.compile(r"INSERT (?:OR \w+ )?INTO (\w+)")
+
+
+@lru_cache(maxsize=100)
+def _quoted(columns: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in columns)
 
 
 @lru_cache(maxsize=100)

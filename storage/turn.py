@@ -112,7 +112,7 @@ class WriteTurn:
     def take(self, wait: float) -> None:
         """Hold the turn until somebody gives it back. Waits at most `wait` seconds for it, then raises Busy."""
         deadline = time.monotonic() + wait
-        self._lines.enter(self._path, wait)
+        self._lines.enter(None, wait)
         try:
             gate, turn = self._open_files()
             _lock(gate, deadline)
@@ -121,7 +121,7 @@ class WriteTurn:
             finally:
                 fcntl.flock(gate, fcntl.LOCK_UN)
         except BaseException:
-            self._lines.leave(self._path)
+            self._lines.leave(None)
             raise
 
     def give_back(self) -> None:
@@ -129,7 +129,7 @@ class WriteTurn:
         try:
             fcntl.flock(self._open_files()[1], fcntl.LOCK_UN)
         finally:
-            self._lines.leave(self._path)
+            self._lines.leave(None)
 
     def _open_files(self) -> tuple[int, int]:
         # A lock belongs to the open file, which a fork shares: a child opens its own.

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
-
-import psycopg
 
 from storage.statements import Statements
 from storage.wire import Wire
@@ -45,10 +42,8 @@ class Workspace(Statements):
         """
 
     @abstractmethod
-    def alone(self, place: int, ask: Callable[[], Answer]) -> AbstractContextManager[Answer]:
-        """Hold a place (see Database.alone) until the transaction ends; wait for whoever holds it. Yields what is `ask`ed
-        then.
-        """
+    def alone(self, place: int, ask: Callable[[], Answer]) -> Answer:
+        """Hold a place (see Database.alone) until the transaction ends; wait for whoever holds it. What is `ask`ed then."""
 
     @abstractmethod
     def close(self) -> None:
@@ -58,28 +53,12 @@ class Workspace(Statements):
     def rest(self) -> None:
         """End what was only asked, outside of any transaction; others may ask later on."""
 
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
+    @abstractmethod
+    def attempt(self) -> AbstractContextManager[None]:
         """The first writes of a transaction, taken back on an error, so that others can be tried instead.
 
         Raises KeyTaken for a unique key twice.
         """
-        self.send("SAVEPOINT part")
-        try:
-            yield
-            self.settle()
-        except BaseException as error:
-            if isinstance(error, psycopg.errors.LockNotAvailable):
-                # Of the lock that was asked for before: there is no savepoint.
-                raise
-            with suppress(psycopg.Error):
-                self.settle()
-            self.execute("ROLLBACK TO part")
-            self.execute("RELEASE part")
-            if isinstance(error, sqlite3.IntegrityError | psycopg.errors.UniqueViolation):
-                raise KeyTaken from error
-            raise
-        self.send("RELEASE part")
 
     def commit(self) -> None:
         """End the transaction under way, keeping what it did."""

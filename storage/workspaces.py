@@ -6,12 +6,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from types import TracebackType
 from typing import Any, Protocol
 
 import psycopg
 
 from storage.checkpoint import Checkpoints, checkpointing
-from storage.spelling import ALONE
+from storage.spelling import ALONE, SEATED
 from storage.statements import DEAD, LARGE, USED
 from storage.turn import Busy, Lines, WriteTurn, begin_writing
 from storage.wire import Wire
@@ -44,7 +45,7 @@ class Writer(Protocol):
         """Write: committed at the end, taken back on an error. Raises Busy. `large`: whether many rows were written."""
 
     def begin_again(self) -> None:
-        """Take back all that a batch alone has written so far, and begin once more. Raises Busy."""
+        """Take back all that the batch has written so far, and begin once more. Raises Busy."""
 
     def end(self) -> None:
         """Roll back what was staged and not written."""
@@ -92,8 +93,7 @@ class SqliteWorkspace(Workspace):
     def __init__(self, driver: sqlite3.Connection, writer: Writer, waited: float = 0.0) -> None:
         super().__init__(driver, None, waited)
         self._writer = writer
-        if writer.alone:
-            self._spelling = ALONE
+        self._spelling = ALONE if writer.alone else SEATED
 
     def begin(self, temporary: Sequence[str], memory: MutableMapping[Any, Any]) -> None:
         """Empties here what batches before have filled."""
@@ -112,34 +112,20 @@ class SqliteWorkspace(Workspace):
             used.clear()
             memory[DEAD] = 0
 
-    @contextmanager
-    def writing(self, account: int, wait: float) -> Iterator[None]:  # noqa: ARG002
+    def writing(self, account: int, wait: float) -> AbstractContextManager[None]:  # noqa: ARG002
         """Whatever the account: the file has one writer."""
         if not self._writer.under_way:
             self._cursor.execute("COMMIT")
             self._memory[USED] &= self._filled
-        with self._writer.writing(self._cursor, max(wait - self._waited, LEAST_WAIT), lambda: self._large):
-            yield
+        return self._writer.writing(self._cursor, max(wait - self._waited, LEAST_WAIT), lambda: self._large)
 
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Without a savepoint where there is a transaction to take back: behind one, SQLite copies every page first."""
-        if not self._writer.alone:
-            with super().attempt():
-                yield
-            return
-        try:
-            yield
-        except Exception as error:
-            self._writer.begin_again()
-            if isinstance(error, sqlite3.IntegrityError):
-                raise KeyTaken from error
-            raise
+    def attempt(self) -> AbstractContextManager[None]:
+        """Without a savepoint of its own: behind one, SQLite copies every page first, and a seat has one anyway."""
+        return _Attempt(self._writer)
 
-    @contextmanager
-    def alone(self, place: int, ask: Callable[[], Answer]) -> Iterator[Answer]:  # noqa: ARG002
+    def alone(self, place: int, ask: Callable[[], Answer]) -> Answer:  # noqa: ARG002
         """The place is held already."""
-        yield ask()
+        return ask()
 
     def rest(self) -> None:
         """A query that was not read to its end would keep its snapshot."""
@@ -150,6 +136,23 @@ class SqliteWorkspace(Workspace):
         """Roll back what was staged."""
         self._cursor.close()
         self._writer.end()
+
+
+class _Attempt:
+    """See Workspace.attempt. As a generator it would cost a small post 60 steps of the interpreter more."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not isinstance(error, Exception):
+            return
+        self._writer.begin_again()
+        if isinstance(error, sqlite3.IntegrityError):
+            raise KeyTaken from error
 
 
 class PostgresqlWorkspace(Workspace):
@@ -189,15 +192,34 @@ class PostgresqlWorkspace(Workspace):
             return {"plans": "force_custom_plan" if self._large else "auto", "sets": "on"}
         return {"plans": "force_generic_plan", "sets": "off"}
 
-    @contextmanager
-    def alone(self, place: int, ask: Callable[[], Answer]) -> Iterator[Answer]:
+    def alone(self, place: int, ask: Callable[[], Answer]) -> Answer:
         """By an advisory lock."""
         tried = self.send("SELECT pg_try_advisory_xact_lock(:place)", place=place)
         answer = ask()
         if not tried.rows[0][0]:
             self.execute("SELECT pg_advisory_xact_lock(:place)", place=place)
             answer = ask()
-        yield answer
+        return answer
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Behind a savepoint."""
+        self.send("SAVEPOINT part")
+        try:
+            yield
+            self.settle()
+        except BaseException as error:
+            if isinstance(error, psycopg.errors.LockNotAvailable):
+                # Of the lock that was asked for before: there is no savepoint.
+                raise
+            with suppress(psycopg.Error):
+                self.settle()
+            self.execute("ROLLBACK TO part")
+            self.execute("RELEASE part")
+            if isinstance(error, psycopg.errors.UniqueViolation):
+                raise KeyTaken from error
+            raise
+        self.send("RELEASE part")
 
     def _empty_and_commit(self) -> None:
         # Emptying them at each commit by itself, PostgreSQL would truncate all of them, filled or not: 3 ms.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,7 +161,7 @@ class TestPolicies:
     @pytest.mark.parametrize("sent", ["Yes", "no"])
     def test_async_changes_nothing_of_the_batch(self, sent: str) -> None:
         made, plain = batch({"async": sent}), batch()
-        assert replace(made, source=plain.source, request_digest=plain.request_digest) == plain
+        assert made._replace(source=plain.source, request_digest=plain.request_digest) == plain
 
 
 class TestCampaigns:

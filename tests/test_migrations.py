@@ -39,6 +39,7 @@ def _stored(actual: Actual) -> list[list[tuple[object, ...]]]:
                 (models.customer, [models.customer.c[name] for name in (*models.IMAGE, *models.HAD, "removed")]),
                 (models.change, [models.change.c[name] for name in ("first_removed", "last_removed")]),
                 (models.snapshot, [models.snapshot.c[name] for name in (*models.IMAGE, "removed")]),
+                (models.batch, list(models.batch.c)),
             )
         ]
 

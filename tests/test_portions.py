@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -120,8 +119,8 @@ def test_what_quotes_may_make_read_again_is_one_bound_for_all_portions(bytes_at_
 
 
 def test_headers_laid_out_side_by_side_mean_the_same_without_another_look_at_the_data() -> None:
-    batch = replace(batch_of("1|x|a\n2|y|b\n", "utf-8", Delimited("|")), headers=headers("code 3=first_name"))
-    once = replace(batch, headers=layout.side_by_side(batch.headers, batch.source, batch.delimited))
+    batch = batch_of("1|x|a\n2|y|b\n", "utf-8", Delimited("|"))._replace(headers=headers("code 3=first_name"))
+    once = batch._replace(headers=layout.side_by_side(batch.headers, batch.source, batch.delimited))
     assert [header.position for header in once.headers] == [1, 2, 3]
     with patch.object(layout, "wider", side_effect=AssertionError):
         checked = check(once, Marked(), Spool(), Spool())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +174,7 @@ def test_details_in_their_order_also_when_empty() -> None:
     [("utf-8", "UTF-8"), ("tillgate-1252", "Windows-1252"), ("cp1250", "Windows-1250"), ("iso8859-2", "ISO-8859-2")],
 )
 def test_the_charset_as_people_call_it(codec: str, name: str) -> None:
-    told = as_json(replies.imported(replace(PLAIN, charset=codec), details=True).root)
+    told = as_json(replies.imported(PLAIN._replace(charset=codec), details=True).root)
     assert told["batch"]["charset"] == name
 
 

@@ -22,7 +22,7 @@ NAMES = ("code", "card_number", "first_name", "customer_username", "auto_add")
 # PostgreSQL is told the sizes of six temporary tables once there are many rows; for a few that would cost more than it saves.
 TOLD_SIZES = 6
 # Of a terminal's post; and those of them whose answers PostgreSQL is waited for: the others go along with the next one.
-OF_A_POST = 28
+OF_A_POST = 27
 WAITED_FOR = 8
 
 

@@ -25,7 +25,7 @@ def test_only_the_columns_that_the_batch_has_are_staged_in_one_order() -> None:
 
 
 def test_items_are_staged_where_the_campaign_counts_them() -> None:
-    checked = check(replace(batch("code auto_add", ""), campaigns=(COFFEE,)), Marked(), Spool(), Spool())
+    checked = check(batch("code auto_add", "")._replace(campaigns=(COFFEE,)), Marked(), Spool(), Spool())
     assert checked.columns == ("row", "code", "amount", "item_id")
 
 

@@ -173,7 +173,7 @@ def test_a_job_that_fails_is_told_with_the_code_only(world: World) -> None:
 def test_a_job_that_fails_while_it_is_written_is_told(world: World) -> None:
     # No row is bad by itself, but two customers ask for one user name.
     made = batch(world.core, world.demo, "a|Ann|2001-02-03|1|same\nb|Bob|2001-02-03|1|Same\n", on_error=OnError.REJECT)
-    queued = jobs.submit(world.core, replace(made, headers=(*made.headers, Header(5, USERNAME))))
+    queued = jobs.submit(world.core, made._replace(headers=(*made.headers, Header(5, USERNAME))))
     world.queue.run(world.core)
     assert events(world) == [("batch.failed", queued.batch_id)]
 

@@ -17,7 +17,7 @@ from webtest import TestApp  # type: ignore[import-untyped]
 from app import create_app
 from importing import run
 from importing.core import Core
-from storage import engine, models, turn, workspaces
+from storage import inflight, models, turn
 from storage.engine import Database, Kind
 from tests.conftest import settings_for
 from tests.demo import Demo
@@ -26,9 +26,12 @@ from tests.legacy.world import World
 
 PATIENCE = 30.0
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-WAITED_IN = (engine.__file__, turn.__file__, workspaces.__file__)
 # In Python; PostgreSQL tells itself who waits there.
-WAITING = {Kind.SQLITE: frozenset(("alone", "enter", "writing")), Kind.POSTGRESQL: frozenset(("enter",))}
+IN_LINE = (turn.__file__, "enter")
+WAITING = {
+    Kind.SQLITE: frozenset((IN_LINE, (turn.__file__, "take"), (inflight.__file__, "__enter__"))),
+    Kind.POSTGRESQL: frozenset((IN_LINE,)),
+}
 FIELDS = {
     "user_id": "john1970",
     "user_api_key": "1959caadac9b13dcb3",
@@ -88,10 +91,10 @@ def waiting(world: World) -> int:
         return here + int(connection.execute(text(BLOCKED)).scalar_one())
 
 
-def _imports(thread: threading.Thread, waiting: frozenset[str]) -> bool:
+def _imports(thread: threading.Thread, waiting: frozenset[tuple[str, str]]) -> bool:
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
-        if frame.f_code.co_name in waiting and frame.f_code.co_filename in WAITED_IN:
+        if (frame.f_code.co_filename, frame.f_code.co_name) in waiting:
             return True
         frame = frame.f_back
     return False
@@ -171,7 +174,7 @@ def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
 
     alone = Database.alone
 
-    def waits(database: Database, place: int) -> AbstractContextManager[None]:
+    def waits(database: Database, place: int) -> AbstractContextManager[object]:
         if sent.is_set():
             copied.set()
         return alone(database, place)

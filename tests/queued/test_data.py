@@ -83,8 +83,8 @@ def test_the_data_of_a_refused_job_are_gone(working: Core, queue: HeldQueue, acc
     # Refused for what is wrong with a row, and for what only the store knows.
     bad = batch(working, account, rows("c", 10, bad=(3,)), on_error=OnError.REJECT)
     data = b"a|Ann|2001-02-03|1|same\nb|Bob|2001-02-03|1|Same\n"
-    twice = replace(bad, headers=(*bad.headers, Header(5, USERNAME)))
-    twice = replace(twice, source=replace(bad.source, file=io.BytesIO(data), size=len(data)))
+    twice = bad._replace(headers=(*bad.headers, Header(5, USERNAME)))
+    twice = twice._replace(source=replace(bad.source, file=io.BytesIO(data), size=len(data)))
     for refused in (bad, twice):
         queued = jobs.submit(working, refused)
         assert pieces(working) == 1

@@ -84,9 +84,9 @@ def test_reject_finds_what_only_the_store_knows(working: Core, queue: HeldQueue,
     # No row is bad by itself, but two customers of the batch ask for one user name.
     text = "a|Ann|2001-02-03|1\nb|Bob|2001-02-03|1\n"
     twice = batch(working, account, text, on_error=OnError.REJECT)
-    named = replace(twice, headers=(*twice.headers, Header(5, USERNAME)))
+    named = twice._replace(headers=(*twice.headers, Header(5, USERNAME)))
     data = b"a|Ann|2001-02-03|1|same\nb|Bob|2001-02-03|1|Same\n"
-    queued = jobs.submit(working, replace(named, source=replace(named.source, file=io.BytesIO(data), size=len(data))))
+    queued = jobs.submit(working, named._replace(source=replace(named.source, file=io.BytesIO(data), size=len(data))))
     queue.run(working)
     done = found(working, account, queued.batch_id)
     assert (done.status, done.progress) == ("failed", Progress(2, 2, 0, 1))
@@ -160,7 +160,7 @@ def test_the_same_request_is_queued_once(working: Core, queue: HeldQueue, accoun
     assert (second.batch_id, second.replayed) == (first.batch_id, True)
     assert len(queue.messages) == 1
     with pytest.raises(Fault) as refused:
-        jobs.submit(working, replace(batch(working, account, rows("c", 6), key="k1"), request_digest=b"e" * 32))
+        jobs.submit(working, batch(working, account, rows("c", 6), key="k1")._replace(request_digest=b"e" * 32))
     assert refused.value.code == "request_id_reused"
 
 
