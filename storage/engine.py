@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
@@ -28,14 +29,16 @@ from storage.workspaces import PostgresqlWorkspace, SqliteWorkspace, Turns
 
 __all__ = ["Busy", "Database", "Expected", "Kind", "now"]
 
-# At once, of a process: small batches that wait for the same writer (on PostgreSQL those of an account), and looks at a
-# few rows. More would take the processor from each other, and each needs a connection with tables and a cache of its own.
+# At once, of a process: small batches that wait for the same writer (on PostgreSQL those of an account). More would take
+# the processor from each other, and each needs a connection with tables and a cache of its own.
 BATCHES = {"sqlite": 4, "postgresql": 3}
 # Bytes. Batches up to the first size stand in line; on SQLite those up to the second share transactions, in which all that
 # they change is kept twice, in memory, until each of them is done.
 SMALL = 64 * 1024
 SEATED = 16 * 1024
-LOOKS = {"sqlite": 1, "postgresql": 3}
+# Looks at a few rows, likewise, and where many wait for one. A database that shares the processors has the next one begin
+# sooner than it answers two at once; on another host an answer takes longer than all that is done with it here.
+LOOKS, MOST_LOOKS, FAR_LOOKS = 1, {"sqlite": 1, "postgresql": 5}, 8
 # Connections that stay at hand.
 KEPT = 8
 # Seconds that a look waits: far longer than all before it take.
@@ -46,6 +49,7 @@ SQLITE_CACHE_KB = 45_056
 TEMPORARY_CACHE_KB = 24_576
 # How PostgreSQL reads whole tables, where it takes them for short.
 WIDE_WAYS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+LOCAL = re.compile(r"localhost|127\.[0-9.]+|::1")
 # Under which name a connection to PostgreSQL remembers what is prepared on it.
 WIRE = "tillgate_wire"
 
@@ -74,7 +78,7 @@ class Database:
         self._looks_at_hand: deque[tuple[PoolProxiedConnection, Workspace]] = deque()
         self._lines = Lines()
         self._batches = Lines(BATCHES[self.kind.value])
-        self._looks = Lines(LOOKS[self.kind.value])
+        self._looks = Lines(LOOKS, MOST_LOOKS[self.kind.value]) if _is_near(parsed) else Lines(FAR_LOOKS)
         if self.kind is Kind.SQLITE:
             self.path = Path(parsed.database or data_dir / "tillgate.db")
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -278,6 +282,13 @@ class Looking:
             else:
                 database._drop(connection)
             database._looks.leave(None)
+
+
+def _is_near(url: URL) -> bool:
+    """Whether a database is on this machine: a file, or a server that is reached by a socket or by the loopback."""
+    sent = url.host or url.query.get("host", "")
+    hosts = sent.split(",") if isinstance(sent, str) else sent
+    return all(not host or host.startswith("/") or LOCAL.fullmatch(host) for host in hosts)
 
 
 def now() -> int:

@@ -21,6 +21,8 @@ from pathlib import Path
 FIRST_PAUSE = 0.0001
 LONGEST_PAUSE = 0.002
 TIMEOUT_STEP = 0.25
+# So many who wait for a key may have one more hold it, where more may.
+CROWD = 4
 
 
 class Busy(Exception):
@@ -35,11 +37,15 @@ def latch() -> threading.Lock:
 
 
 class Lines:
-    """Waiting lines of a process's threads, one for each key, first come, first served. So many hold a key at once."""
+    """Waiting lines of a process's threads, one for each key, first come, first served. So many hold a key at once.
 
-    def __init__(self, holders: int = 1) -> None:
+    `most`: where many wait, one more for each CROWD of them, up to so many.
+    """
+
+    def __init__(self, holders: int = 1, most: int = 0) -> None:
         self._guard = threading.Lock()
         self._holders = holders
+        self._most = max(holders, most)
         self._held: dict[Hashable, int] = defaultdict(int)
         # Each waits for a lock of its own to be released: an event costs ten times as much.
         self._waiting: dict[Hashable, deque[threading.Lock]] = defaultdict(deque)
@@ -61,6 +67,9 @@ class Lines:
                 return
             called = latch()
             self._waiting[key].append(called)
+            if self._held[key] < self._room(key):
+                self._held[key] += 1
+                self._call_next(key)
         if called.acquire(timeout=max(wait, 0)):
             return
         with self._guard:
@@ -72,7 +81,7 @@ class Lines:
     def leave(self, key: Hashable) -> None:
         """Hold the key no longer."""
         with self._guard:
-            if self._call_next(key):
+            if self._held[key] <= self._room(key) and self._call_next(key):
                 return
             self._held[key] -= 1
             if not self._held[key]:
@@ -82,6 +91,9 @@ class Lines:
         """Have whoever waits longest hold the key instead. False where nobody waits: it is held on."""
         with self._guard:
             return self._call_next(key)
+
+    def _room(self, key: Hashable) -> int:
+        return min(self._most, self._holders + len(self._waiting[key]) // CROWD)
 
     def _call_next(self, key: Hashable) -> bool:
         if not self._waiting[key]:
