@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 from io import SEEK_END
 from pathlib import Path
@@ -77,8 +77,10 @@ class Data:
         if self._head:
             self._pour(self._head, evidence, loan)
         self._head = None
-        with _on_disk():
+        try:
             self._file.flush()
+        except OSError as error:
+            raise _disk_full() from error
 
     def _pour(self, piece: bytes, evidence: Evidence, loan: Loan | None) -> None:
         evidence.take(piece, kept=True)
@@ -86,8 +88,10 @@ class Data:
             loan.grow(len(piece))
         self._hash.update(piece)
         self.size += len(piece)
-        with _on_disk():
+        try:
             self._file.write(piece)
+        except OSError as error:
+            raise _disk_full() from error
 
     def source(self, charset: Charset) -> Source:
         self._file.seek(0)
@@ -116,13 +120,9 @@ class Data:
             self._file.close()
 
 
-@contextmanager
-def _on_disk() -> Iterator[None]:
-    """Write in here. A full disk is nothing that the sender could mend."""
-    try:
-        yield
-    except OSError as error:
-        raise Fault("spool_full", retry_after=DISK_FULL_RETRY_AFTER) from error
+def _disk_full() -> Fault:
+    """Nothing that the sender could mend."""
+    return Fault("spool_full", retry_after=DISK_FULL_RETRY_AFTER)
 
 
 class Collector(Sink):

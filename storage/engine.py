@@ -49,6 +49,7 @@ SQLITE_CACHE_KB = 45_056
 TEMPORARY_CACHE_KB = 24_576
 # How PostgreSQL reads whole tables, where it takes them for short.
 WIDE_WAYS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+# Hosts that are this machine.
 LOCAL = re.compile(r"localhost|127\.[0-9.]+|::1")
 # Under which name a connection to PostgreSQL remembers what is prepared on it.
 WIRE = "tillgate_wire"

@@ -30,9 +30,10 @@ _COLUMNS = (
 )
 _USERS = "FROM api_user u JOIN account a ON a.id = u.account_id"
 _USER = f"SELECT {_COLUMNS} {_USERS} WHERE u.user_id = :user"
+# The batch by its id alone, as `batches.followed` finds it.
 _USER_AND_BATCH = (
     f"SELECT {_COLUMNS}, {batches.FOLLOWED_COLUMNS} {_USERS} "
-    f"LEFT JOIN batch b ON b.account_id = u.account_id AND b.id = :batch {batches.ITS_JOB} WHERE u.user_id = :user"
+    f"LEFT JOIN batch b ON b.id = :batch AND +b.account_id = u.account_id {batches.ITS_JOB} WHERE u.user_id = :user"
 )
 
 

@@ -101,14 +101,7 @@ ASKED: dict[str, Ask] = {
 
 def test_they_are_found_by_an_index(core: Core, account: Demo, batch_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, list[str]] = {}
-    asked: list[Statement] = []
-    real = Statements._run
-
-    def heard(self: Statements, statement: str, values: Mapping[str, object]) -> object:
-        asked.append((spelled(statement, self.kind), values))
-        return real(self, statement, values)
-
-    monkeypatch.setattr(Statements, "_run", heard)
+    asked = _heard(monkeypatch)
     for name, ask in ASKED.items():
         asked.clear()
         ask(core, account.number, batch_id)
@@ -125,6 +118,35 @@ def test_they_are_found_by_an_index(core: Core, account: Demo, batch_id: str, mo
                 if faults := _faults(core.database, connection, statement):
                     found[name] = [*faults, statement[0]]
     assert found == {}
+
+
+def test_a_plan_that_was_made_of_one_batch_is_good_for_many(
+    core: Core, account: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection keeps it."""
+    batch_id = _import(core, account, "1||Eve|\n")
+    with core.database.engine.connect() as connection:
+        connection.execute(text("ANALYZE"))
+        connection.commit()
+    asked = _heard(monkeypatch)
+    for name in ("a batch and its job", "the same, and who asks"):
+        ASKED[name](core, account.number, batch_id)
+    assert len(asked) == 2
+    with core.database.reading() as connection:
+        assert [_faults(core.database, connection, statement, asked=True) for statement in asked] == [[], []]
+
+
+def _heard(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
+    """What is asked by the driver's own cursor, as it happens."""
+    asked: list[Statement] = []
+    real = Statements._run
+
+    def heard(self: Statements, statement: str, values: Mapping[str, object]) -> object:
+        asked.append((spelled(statement, self.kind), values))
+        return real(self, statement, values)
+
+    monkeypatch.setattr(Statements, "_run", heard)
+    return asked
 
 
 @pytest.mark.usefixtures("account")
