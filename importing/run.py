@@ -70,7 +70,7 @@ def run(core: Core, batch: Batch) -> Outcome:
             outcome = _outcome(batch_id, batch, staged, written.plan, written.made, seconds)
             _remember(work, batch, staged, outcome, written)
             deliveries: Iterable[str] = ()
-            if written.told:
+            if written.has_webhooks:
                 deliveries = webhooks.note(work, batch.account, batch_id, webhooks.Event.IMPORTED, written.moment)
         put_deliveries(core.queue, deliveries)
         return outcome
@@ -91,14 +91,14 @@ def preview(core: Core, batch: Batch) -> Outcome:
 class Written(NamedTuple):
     """A plan that was applied: what was made, as which change, and when (milliseconds since the epoch).
 
-    `told`: the account had webhooks when it began to be written.
+    `has_webhooks`: the account had some when it began to be written.
     """
 
     plan: Plan
     made: Spool[Made]
     change: int
     moment: int
-    told: bool
+    has_webhooks: bool
 
 
 def write(work: Workspace, batch: Batch, staged: Staged, batch_id: str, judge: Callable[[Plan], None]) -> Written:
@@ -202,12 +202,12 @@ def listed(problems: Spool[Problem]) -> str:
 def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: str, sent: Sent) -> Written:
     account = batch.account
     moment = now()
-    change, told = sent.rows[0]
+    change, has_webhooks = sent.rows[0]
     stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made) if plan.made else 0)
     fresh.hand_out(work)
     apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns), renames=plan.renames)
     apply.record_change(work, stamp, batch_id, plan.made)
-    return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment, bool(told))
+    return Written(plan, Spool(made_rows(work, batch, staged, stamp.base)), change, moment, bool(has_webhooks))
 
 
 def _outcome(batch_id: str, batch: Batch, staged: Staged, plan: Plan, made: Iterable[Made], seconds: float) -> Outcome:
