@@ -60,7 +60,7 @@ def measure(setting: Setting) -> Iterator[Section]:
     for name in setting.databases:
         with stores.opened(name, setting.folder) as store:
             store.preload(first, neighbour=True)
-            rounds = [_round(setting, store, first, second) for _ in range(setting.pairs_of(rows))]
+            rounds = [_round(setting, store, first, second) for _ in range(setting.pairs)]
             _add(section, store, rows, rounds)
     yield section
 

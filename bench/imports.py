@@ -72,7 +72,7 @@ def _size(setting: Setting, store: Store, rows: int, section: Section) -> float:
     first, second = stores.files(rows, setting.folder)
     store.preload(first)
     found = {way.name: Pairs() for way in WAYS}
-    for _ in range(setting.pairs_of(rows)):
+    for _ in range(setting.pairs):
         floor = 0.0
         for way in WAYS:
             # At this size a run of the yardstick takes so long that the ways of a round share one.

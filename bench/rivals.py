@@ -18,9 +18,8 @@ from bench.stores import measured
 # django-import-export is no dependency of the project: it gets an environment of its own, where git does not look.
 ENVIRONMENT = CHECKOUT / ".bench" / "django"
 WANTED = ("Django", "django-import-export")
-# A rival's pair of 100,000 rows takes minutes; more rows would take an hour and show the same.
+# A rival's 100,000 rows take minutes; more rows would take an hour and show the same.
 MOST_ROWS = 100_000
-PAIRS_OF_MOST = 3
 ORM, DJANGO = "marshmallow + SQLAlchemy ORM, a row at a time", "django-import-export, in bulk"
 TIMES_AS_FAST = {ORM: 15, DJANGO: 25}
 
@@ -52,7 +51,7 @@ def measure(setting: Setting) -> Iterator[Section]:
             first, second = stores.files(rows, setting.folder)
             store.preload(first)
             found = {what: Pairs() for what in ("Tillgate, multipart post", ORM, *([DJANGO] if python else []))}
-            for _ in range(setting.pairs if rows < MOST_ROWS else min(setting.pairs, PAIRS_OF_MOST)):
+            for _ in range(setting.pairs):
                 floor = store.yardstick(rows, setting.folder)
                 with store.fresh() as settings, Gateway.started(settings) as gateway:
                     gateway.warm()

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MANY = 1_000_000
-# A pair of 1,000,000 rows takes minutes.
-PAIRS_OF_MANY = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +23,6 @@ class Setting:
     workers: tuple[int, ...]
     clients: tuple[int, ...]
     quick: bool
-
-    def pairs_of(self, rows: int) -> int:
-        """How many pairs of so many rows."""
-        return self.pairs if rows < MANY else min(self.pairs, PAIRS_OF_MANY)
 
     @property
     def largest(self) -> int:

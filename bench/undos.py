@@ -35,7 +35,7 @@ def _size(setting: Setting, store: Store, rows: int, section: Section) -> None:
     first, second = stores.files(rows, setting.folder)
     store.preload(first)
     found = {what: Pairs() for what in MOST}
-    for _ in range(setting.pairs_of(rows)):
+    for _ in range(setting.pairs):
         with store.fresh() as settings, Gateway.started({**settings, **LIMIT}) as gateway:
             gateway.warm()
             without = gateway.import_file(second, MULTIPART, no_undo="yes")
