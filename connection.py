@@ -6,7 +6,6 @@ import errno
 import io
 import mmap
 import re
-import select
 import socket
 import struct
 import time
@@ -18,7 +17,10 @@ from gunicorn.http.errors import LimitRequestLine, NoMoreData, ParseException
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
+from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import TConn
+
+from sockets import ClientSocket
 
 REQUEST_LINE = 1024 * 1024
 HEADERS = 256 * 1024
@@ -34,7 +36,7 @@ LINGER_SECONDS = 30.0
 LINGER_IDLE = 2.0
 # So long a thread waits for a connection's next request itself: handed back to the loop and out again, a short request
 # costs a third more. Whoever sends one after another has sent the next by then, on a machine that is busy too.
-STAY_MILLISECONDS = 20
+STAY_SECONDS = 0.02
 
 # The one header that the protocol's clients may send with underscores, as it is called without. All other names with
 # underscores are dropped: two names that a proxy sees as different would be one to the application.
@@ -47,6 +49,10 @@ class Connection(TConn):  # type: ignore[misc]
     """A client's connection, from its first request to its last."""
 
     parser: Any
+    sock: ClientSocket
+
+    def __init__(self, cfg: Any, accepted: socket.socket, client: object, server: object) -> None:
+        super().__init__(cfg, ClientSocket.of(accepted, STAY_SECONDS), client, server)
 
     def init(self) -> None:
         self.initialized = True
@@ -56,11 +62,16 @@ class Connection(TConn):  # type: ignore[misc]
 
     def goes_on(self) -> bool:
         """Whether the next request is there, or comes at once."""
-        if self.parser.unreader.buf.getvalue():
+        unreader = self.parser.unreader
+        if unreader.buf.getvalue():
             return True
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(STAY_MILLISECONDS))
+        try:
+            data = self.sock.receive_soon(unreader.mxchunk)
+        except OSError:
+            return True  # met again by whoever reads the request
+        if data:
+            unreader.unread(data)
+        return data is not None
 
     def linger(self) -> None:
         """Say that nothing more comes, and let the sender finish: cut off meanwhile, it would never read the reply."""
@@ -121,10 +132,16 @@ class _Body(io.RawIOBase):
     def __init__(self, reader: Any, unreader: _Unreader) -> None:
         self._unreader = unreader
         self._left = reader.length if isinstance(reader, LengthReader) else 0
-        self._chunks = reader.parser if isinstance(reader, ChunkedReader) else iter(())
+        # None: there are none, or they have come to their end.
+        self._chunks = reader.parser if isinstance(reader, ChunkedReader) else None
         self._held = b""
         # Read by gunicorn: where the next request begins is unknown then.
         self.failed = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it was read."""
+        return not (self._left or self._held) and self._chunks is None
 
     def readable(self) -> bool:
         return True
@@ -132,7 +149,12 @@ class _Body(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if not self._held:
             try:
-                self._held = self._sized(len(buffer)) if self._left else next(self._chunks, b"")
+                if self._left:
+                    self._held = self._sized(len(buffer))
+                elif self._chunks is not None:
+                    self._held = next(self._chunks, b"")
+                    if not self._held:
+                        self._chunks = None
             except (ParseException, OSError) as error:
                 self.failed = True
                 raise ConnectionResetError(errno.ECONNRESET, "the body ended early or cannot be read") from error
@@ -157,6 +179,31 @@ class _Parser(RequestParser):  # type: ignore[misc]
         super().__init__(cfg, source, source_addr)
         self.unreader = _Unreader(source)
         self.mesg_class = _Request
+
+    def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
+        """Discard what was not read of a body; nothing of nearly every one."""
+        if self.mesg is None or self.mesg.body.is_over:
+            return True
+        finished: bool = super().finish_body(deadline, max_bytes)
+        return finished
+
+
+class Reply(Response):  # type: ignore[misc]
+    """A response whose head goes out together with the first piece of its body."""
+
+    def write(self, arg: bytes) -> None:
+        """Send a piece of the body."""
+        if self.headers_sent:
+            super().write(arg)
+            return
+        self.sock.hold()
+        try:
+            super().write(arg)
+        except BaseException:
+            # Whoever refuses the request instead is to be heard.
+            self.sock.forget()
+            raise
+        self.sock.let_go()
 
 
 class _Request(Request):  # type: ignore[misc]

@@ -19,22 +19,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Literal
-from urllib.parse import parse_qsl
-from uuid import uuid4
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.http import wsgi
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 import logs
-import modern_api
-from connection import HEADER, HEADER_COUNT, HEADERS, REQUEST_LINE, STALL_SECONDS, Connection, Held
-from importing.faults import Category, Fault
-from legacy_api import formats, replies
-from modern_api.encoding import encoded
+import refusing
+from connection import HEADER, HEADER_COUNT, STALL_SECONDS, Connection, Held, Reply
+from importing.faults import Fault
 
 # A thread that waits for a slow sender costs 30 kB and nothing else; enough of them keep the neighbours served.
 THREADS = 500
@@ -250,7 +246,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         connection.set_timeout()
         self.pending_conns.append(connection)
         self.poller.register(
-            client, selectors.EVENT_READ, lambda ready: self.on_pending_socket_readable(connection, ready)
+            connection.sock, selectors.EVENT_READ, lambda ready: self.on_pending_socket_readable(connection, ready)
         )
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -280,10 +276,34 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.linger()
         return keep
 
+    def handle_request(self, req: Any, conn: Any) -> bool:
+        """Answer one request; whether another one may follow it on its connection."""
+        reply, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg, response_class=Reply)
+        environ["wsgi.multithread"] = True
+        if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
+            reply.force_close()
+        pieces = self.wsgi(environ, reply.start_response)
+        try:
+            for piece in pieces:
+                reply.write(piece)
+            reply.close()
+        except OSError:
+            raise
+        except Exception as error:  # the outermost door of a reply that is under way
+            if not reply.headers_sent:
+                raise
+            # Cut off, so that nobody takes it for the whole.
+            self.log.error("a reply failed in its middle", exc_info=error)
+            return False
+        finally:
+            if hasattr(pieces, "close"):
+                pieces.close()
+        return not reply.should_close()
+
     def handle_error(self, req: Any, client: socket.socket, addr: object, exc: BaseException) -> None:  # noqa: ARG002
         """Refuse what cannot be read, in the format asked for by what was read so far. Never logs what was sent."""
         if isinstance(exc, ParseException):
-            fault = _fault(exc)
+            fault = refusing.fault_of(exc)
             self.log.info("refused a request that cannot be read: %s", fault.code)
         else:
             fault = Fault("bug", request_id="none")
@@ -292,56 +312,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         place, query = (getattr(read, name, None) or "" for name in ("place", "query"))
         try:
             client.settimeout(STALL_SECONDS)
-            client.sendall(
-                _modern_refusal(place, fault) or _refusal(query, fault, http_status=self.app.plan.http_status)
-            )
+            client.sendall(refusing.refusal(place, query, fault, http_status=self.app.plan.http_status))
         except OSError:
             self.log.debug("the sender did not wait for its refusal")
-
-
-def _refusal(query: str, fault: Fault, *, http_status: bool) -> bytes:
-    fields = {name.strip().lower(): value for name, value in parse_qsl(query, keep_blank_values=True)}
-    chosen = formats.choose(fields)
-    body = b"".join(chosen.encode(replies.refused(chosen.fault or fault)))
-    status = _status(fault, always_200=chosen.kind is formats.Kind.JSONP, http_status=http_status)
-    return _reply(
-        status, body, f"Content-Type: {chosen.kind}", "Access-Control-Allow-Origin: *", f"X-Request-Id: {uuid4().hex}"
-    )
-
-
-def _modern_refusal(place: str, fault: Fault) -> bytes:
-    """The refusal by the face that serves what stands at that path; b"" where it is not a modern one's."""
-    told = modern_api.unread(place, fault)
-    if told is None:
-        return b""
-    status = f"{told.status} {HTTPStatus(told.status).phrase}"
-    headers = (f"{name}: {value}" for name, value in told.headers.items())
-    return _reply(status, b"".join(encoded(told.document)), "Content-Type: application/json", *headers)
-
-
-def _reply(status: str, body: bytes, *headers: str) -> bytes:
-    lines = (
-        f"HTTP/1.1 {status}",
-        *headers,
-        f"Content-Length: {len(body)}",
-        "X-Content-Type-Options: nosniff",
-        "Cache-Control: no-store",
-        "Connection: close",
-    )
-    return "\r\n".join((*lines, "", "")).encode("ascii") + body
-
-
-def _status(fault: Fault, *, always_200: bool, http_status: bool) -> str:
-    if always_200 or (fault.category is Category.SIZE and not http_status):
-        return "200 OK"
-    if fault.category is Category.SIZE:
-        return "413 Content Too Large"
-    return "500 Internal Server Error" if fault.category is Category.BUG else "400 Bad Request"
-
-
-def _fault(error: ParseException) -> Fault:
-    if isinstance(error, LimitRequestLine):
-        return Fault("body_too_large", limit=REQUEST_LINE)
-    if isinstance(error, LimitRequestHeaders):
-        return Fault("body_too_large", limit=HEADERS)
-    return Fault("bad_form", reason="it is not HTTP as this server knows it")
