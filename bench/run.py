@@ -1,6 +1,6 @@
 """`make bench`: all measurements, one part after another, into bench/RESULTS.md.
 
-    python -m bench.run [--only imports,undo,small,during,reads,rivals,jobs] [--rows …] [--pairs 5] [--quick]
+    python -m bench.run [--only imports,undo,servers,small,during,reads,rivals,jobs] [--rows …] [--pairs 5] [--quick]
 
 A pair is one run of the floor and one of Tillgate, back to back, on fresh copies of the same customers, with default
 settings. Measure on a machine that does nothing else.
@@ -14,13 +14,14 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from bench import during, imports, jobs, reads, results, rivals, small, stores, undos
+from bench import during, imports, jobs, reads, results, rivals, servers, small, stores, undos
 from bench.results import Section
 from bench.setting import Setting
 
 PARTS: Mapping[str, Callable[[Setting], Iterator[Section]]] = {
     "imports": imports.measure,
     "undo": undos.measure,
+    "servers": servers.measure,
     "small": small.measure,
     "during": during.measure,
     "reads": reads.measure,
