@@ -18,15 +18,16 @@ from storage.engine import now
 class Access(NamedTuple):
     """Who is asking. `account` is the store's number, `account_id` what the protocols call it.
 
-    `newest` is the number of the account's newest change when it was asked. `batch` is the batch of the account that was
-    asked for at the same time, with its job (`storage.batches.followed`); None where there was none.
+    `newest` is the number of the account's newest change when it was asked; None where that was not looked up. `batch`
+    is the batch of the account that was asked for at the same time, with its job (`storage.batches.followed`); None where
+    there was none.
     """
 
     account: int
     account_id: str
     user_id: str
     may_import: bool
-    newest: int = 0
+    newest: int | None = None
     batch: Known | None = None
 
 
@@ -62,7 +63,7 @@ def _authenticated(core: Core, user_id: str, key: str, account: str | None, addr
             user["account_name_id"],
             user["user_id"],
             bool(user["may_import"]),
-            user["newest"],
+            user.get("newest"),
             batch,
         )
         if account in (None, access.account_id) and not user["disabled"]:

@@ -203,7 +203,7 @@ def _apply(work: Workspace, batch: Batch, staged: Staged, plan: Plan, batch_id: 
     account = batch.account
     moment = now()
     change, has_webhooks = sent.rows[0]
-    stamp = apply.Stamp(account, change, moment, apply.reserve(work, account, plan.made) if plan.made else 0)
+    stamp = apply.Stamp(account, change, moment, apply.last_customer(work, account) if plan.made else 0)
     fresh.hand_out(work)
     apply.apply(work, staged.shape, stamp, tuple(campaign.id for campaign in batch.campaigns), renames=plan.renames)
     apply.record_change(work, stamp, batch_id, plan.made)

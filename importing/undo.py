@@ -116,11 +116,7 @@ def _undoing(work: Workspace, account: int, batch: undoable.Batch) -> _Undoing:
 
 
 def _numbers(work: Workspace, undoing: _Undoing) -> int:
-    """Take a number for each change that takes one back, and one for the entry in the history. Returns the first.
-
-    All at once: on SQLite a page that is in the log already and is written once more, as the account's would be at the
-    end, has the checksums of all that came behind it made again.
-    """
+    """A number for each change that takes one back, and one for the entry in the history. Returns the first."""
     return apply.next_change(work, undoing.account, len(undoing.changes) + 1)
 
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from storage import uniques
+from storage import batches, uniques
 from storage.models import DOCUMENTS, IMAGE
 from storage.modes import Shape, given, written
 from storage.statements import Sent
 from storage.workspace import Workspace
+
+# Looked up, not counted in the account's row: while anybody's transaction goes on, PostgreSQL keeps all versions of a row,
+# and whoever looks at it goes through them. To ask for webhooks by itself would cost a small batch as much as its enrolments.
+NEXT = (
+    f"SELECT {batches.newest('a')} + :count, "
+    "EXISTS (SELECT 1 FROM webhook w WHERE w.account_id = :account AND w.active) FROM account a WHERE a.id = :account"
+)
 
 
 class Stamp(NamedTuple):
@@ -27,24 +34,20 @@ def next_change(work: Workspace, account: int, count: int = 1) -> int:
 
 
 def ask_next_change(work: Workspace, account: int, count: int = 1) -> Sent:
-    """The same, to be looked at later: its one row has the number, of several the last, and whether webhooks are told."""
-    # To ask for webhooks by itself would cost a small batch as much as its enrolments.
-    return work.send(
-        "UPDATE account SET last_change = last_change + :count WHERE id = :account RETURNING last_change, "
-        "EXISTS (SELECT 1 FROM webhook w WHERE w.account_id = :account AND w.active)",
-        account=account,
-        count=count,
-    )
+    """The same, to be looked at later: its one row has the number, of several the last, and whether webhooks are told.
+
+    A number is taken when a change or a batch that has it is written, in the same transaction.
+    """
+    return work.send(NEXT, account=account, count=count)
 
 
-def reserve(work: Workspace, account: int, count: int) -> int:
-    """Reserve ids for new customers: the numbers after the returned one. Removed customers keep theirs for ever."""
+def last_customer(work: Workspace, account: int) -> int:
+    """The id after which those of new customers of the account come. Removed customers keep theirs for ever."""
     if work.sqlite:
         return work.number("SELECT max(id) FROM customer")
     return work.number(
-        "UPDATE account SET last_customer = last_customer + :count WHERE id = :account "
-        "RETURNING last_customer - :count",
-        count=count,
+        "SELECT greatest(a.last_customer, coalesce((SELECT max(c.id) FROM customer c WHERE c.account_id = a.id), 0)) "
+        "FROM account a WHERE a.id = :account",
         account=account,
     )
 

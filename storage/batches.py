@@ -192,7 +192,16 @@ def has_changes(work: Workspace, account: int, batch_id: str) -> bool:
 
 def last_change(work: Workspace, account: int) -> int:
     """The newest number that a change or a batch of the account has."""
-    return work.number("SELECT last_change FROM account WHERE id = :account", account=account)
+    return work.number(f"SELECT {newest('a')} FROM account a WHERE a.id = :account", account=account)
+
+
+def newest(account: str) -> str:
+    """The same as an expression, of the account's row in a statement."""
+    return (
+        f"{{most}}({account}.last_change, "
+        f"coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = {account}.id), 0), "
+        f"coalesce((SELECT max(n.number) FROM batch n WHERE n.account_id = {account}.id), 0))"
+    )
 
 
 def same_request(work: Workspace, account: int, user: str, digest: bytes, after: int) -> Sent:

@@ -81,6 +81,7 @@ account = Table(
     Column("id", SerialId, primary_key=True),
     Column("account_id", Key, nullable=False, unique=True),
     Column("name", Text, nullable=False, server_default=""),
+    # Numbers of changes and, on PostgreSQL, of customers up to these are taken, whether or not anything has them still.
     Column("last_change", BigInteger, nullable=False, server_default="0"),
     Column("last_customer", BigInteger, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),

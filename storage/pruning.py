@@ -59,7 +59,8 @@ def prune(connection: Connection, number: int, keep: int, undo_since: int, repli
     )
     if first_change is None:
         # Whatever has changed anything is older.
-        first_change = connection.execute(select(account.c.last_change + 1).where(account.c.id == number)).scalar_one()
+        newest = select(func.coalesce(func.max(change.c.change), 0) + 1).where(change.c.account_id == number)
+        first_change = connection.execute(newest).scalar_one()
     gone = connection.execute(delete(snapshot).where(snapshot.c.account_id == number, snapshot.c.change < first_change))
     return gone.rowcount + _blank(connection, number, first_change)
 

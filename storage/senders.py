@@ -19,17 +19,15 @@ USER = (
     "old_key_until",
     "may_import",
     "disabled",
-    "newest",
 )
 ITEM = ("campaign_id", "id", "item_id", "name")
 
 
 _COLUMNS = (
-    "u.user_id, u.account_id, a.account_id, u.key_digest, u.old_key_digest, u.old_key_until, u.may_import, "
-    "u.disabled, a.last_change"
+    "u.user_id, u.account_id, a.account_id, u.key_digest, u.old_key_digest, u.old_key_until, u.may_import, u.disabled"
 )
 _USERS = "FROM api_user u JOIN account a ON a.id = u.account_id"
-_USER = f"SELECT {_COLUMNS} {_USERS} WHERE u.user_id = :user"
+_USER = f"SELECT {_COLUMNS}, {batches.newest('a')} {_USERS} WHERE u.user_id = :user"
 # The batch by its id alone, as `batches.followed` finds it.
 _USER_AND_BATCH = (
     f"SELECT {_COLUMNS}, {batches.FOLLOWED_COLUMNS} {_USERS} "
@@ -40,12 +38,13 @@ _USER_AND_BATCH = (
 def user(work: Workspace, user_id: str) -> Row | None:
     """The API user of that id, with its account's id as `account_name_id` and its newest change as `newest`."""
     found = work.all(_USER, user=user_id)
-    return dict(zip(USER, found[0], strict=True)) if found else None
+    return dict(zip((*USER, "newest"), found[0], strict=True)) if found else None
 
 
 def user_and_batch(work: Workspace, user_id: str, batch_id: str) -> tuple[Row | None, batches.Known | None]:
-    """The same, and the batch of that id that the user's account has, as `batches.followed` gives it. One statement: a
-    terminal that asks what became of a batch asks nothing else.
+    """The same without `newest`, and the batch of that id that the user's account has, as `batches.followed` gives it.
+
+    One statement: a terminal that asks what became of a batch asks nothing else.
     """
     found = work.all(_USER_AND_BATCH, user=user_id, batch=batch_id)
     if not found:

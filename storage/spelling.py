@@ -10,6 +10,7 @@ from functools import lru_cache
 WORDS: Mapping[str, Mapping[str, str]] = {
     "sqlite": {
         "then": "CROSS JOIN",  # SQLite joins in the order written when told so
+        "most": "max",
         "differs": "IS NOT",
         "same": "IS",
         "json": "text",
@@ -20,6 +21,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     },
     "postgresql": {
         "then": "JOIN",
+        "most": "greatest",
         "differs": "IS DISTINCT FROM",
         "same": "IS NOT DISTINCT FROM",
         "json": "jsonb",

@@ -25,7 +25,8 @@ MOST_DEAD = 5000
 # last of all.
 LOCK = (
     "SELECT a.id FROM (SELECT set_config('lock_timeout', :wait, true), set_config('plan_cache_mode', :plans, true), "
-    "set_config('enable_hashjoin', :sets, true), set_config('enable_mergejoin', :sets, true)) s "
+    "set_config('enable_seqscan', :sets, true), set_config('enable_hashjoin', :sets, true), "
+    "set_config('enable_mergejoin', :sets, true)) s "
     "CROSS JOIN account a WHERE a.id = :account FOR NO KEY UPDATE OF a"
 )
 
@@ -187,14 +188,18 @@ class PostgresqlWorkspace(Workspace):
 
     def _planning(self) -> dict[str, object]:
         # A few rows are worth one plan for all such batches, many a plan of their own. PostgreSQL takes an empty table
-        # for one of a thousand rows, and would read all customers to join them with three.
+        # for one of a thousand rows, and would read all customers to join them with three; and a plan that was made when
+        # there were three batches, and is kept, would read all of them when there are thousands.
         if self._large or not self._filled:
             return {"plans": "force_custom_plan" if self._large else "auto", "sets": "on"}
         return {"plans": "force_generic_plan", "sets": "off"}
 
     def alone(self, place: int, ask: Callable[[], Answer]) -> Answer:
         """By an advisory lock."""
-        tried = self.send("SELECT pg_try_advisory_xact_lock(:place)", place=place)
+        # And what is asked next is planned for many batches, however few there are by now.
+        tried = self.send(
+            "SELECT pg_try_advisory_xact_lock(:place), set_config('enable_seqscan', 'off', true)", place=place
+        )
         answer = ask()
         if not tried.rows[0][0]:
             self.execute("SELECT pg_advisory_xact_lock(:place)", place=place)

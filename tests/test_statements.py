@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from importing import run, undo
 from importing.batch import Batch, Campaign, CampaignType, Delimited, Header, Mode, Source
 from importing.core import Core
 from importing.fields import BY_NAME
+from storage import models
 from storage.engine import Kind
 from storage.statements import Sent
 from storage.workspace import Workspace
@@ -106,6 +108,48 @@ def test_a_small_batch_reads_only_its_own_customers(core: Core, account: Demo, m
     assert not [step for step in plans if step.startswith(("BLOOM", "SCAN c"))]
 
 
+@pytest.mark.parametrize("database", [Kind.POSTGRESQL.value], indirect=True)
+def test_batches_leave_the_accounts_row_as_it_is(core: Core, account: Demo) -> None:
+    """While anybody's transaction goes on, PostgreSQL keeps all of its versions, and every batch would go through them."""
+
+    def version() -> object:
+        with core.database.reading() as connection:
+            return connection.execute(text("SELECT ctid FROM account WHERE id = :id"), {"id": account.number}).scalar()
+
+    before = version()
+    made = [run.run(core, _terminal(account.number, f"{n}|{7000 + n}|Ann||25\n1|7001|Bob||5\n")) for n in range(1, 4)]
+    undo.undo(core, account.number, made[-1].batch_id, "u", "cli")
+    assert version() == before
+
+
+@pytest.mark.parametrize("database", [Kind.POSTGRESQL.value], indirect=True)
+def test_a_small_batch_is_planned_for_many_however_few_there_are(
+    core: Core, account: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection keeps its plans, and a database that was empty when it was opened may have thousands by the evening."""
+    rows = "1|7001|Ann||25\n2|7002|Bob||25\n"
+    run.run(core, _terminal(account.number, rows))
+    with core.database.engine.connect() as connection:
+        connection.execute(text("ANALYZE"))
+        connection.commit()
+    plans: list[str] = []
+    real = Workspace.send
+
+    def explained(self: Workspace, statement: str, /, **values: object) -> Sent:
+        sent = real(self, statement, **values)
+        if re.match("(INSERT|UPDATE|DELETE|SELECT) ", statement):
+            plans.extend(str(row[0]) for row in self.all(f"EXPLAIN {statement}", **values))
+        return sent
+
+    monkeypatch.setattr(Workspace, "send", explained)
+    batch = _terminal(account.number, f"{rows}3|7003|Eve||5\n")._replace(request_digest=b"d", since=0)
+    outcome = run.run(core, batch)
+    assert (outcome.counts.new, outcome.counts.updated) == (1, 2)
+    assert any("Index Scan using customer_code" in step for step in plans)
+    stored = "|".join(sorted(models.metadata.tables))
+    assert not [step for step in plans if re.search(rf"Seq Scan on ({stored})\b", step)]
+
+
 def test_a_batch_of_3000_rows_takes_the_statements_of_one_of_30(
     core: Core, account: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,5 +183,5 @@ def test_a_large_batch_whose_first_plan_was_wrong_is_taken_back_and_planned_agai
         found = connection.execute(text("SELECT code, last_name FROM customer WHERE first_name = 'Eve' ORDER BY code"))
         assert [tuple(row) for row in found] == [("7", "Lee"), ("new", "Lee"), ("stored", "Lee")]
         assert connection.execute(text("SELECT count(*), sum(balance) FROM enrolment")).one() == (1001, 1004 * 2500)
-        assert connection.execute(text("SELECT last_change FROM account WHERE id = 1")).scalar() == 2
+        assert connection.execute(text("SELECT max(change) FROM change WHERE account_id = 1")).scalar() == 2
         assert connection.execute(text("SELECT count(*) FROM snapshot")).scalar() == 1

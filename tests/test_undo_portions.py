@@ -310,6 +310,5 @@ def test_customers_of_another_account_may_lie_between_those_that_are_taken_away(
 
 
 def _last_change(actual: Actual) -> int:
-    with actual.core.database.reading() as connection:
-        table = models.account
-        return int(connection.execute(select(table.c.last_change).where(table.c.id == actual.number)).scalar_one())
+    with actual.core.database.looking() as work:
+        return batches.last_change(work, actual.number)
