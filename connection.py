@@ -141,7 +141,7 @@ class _Body(io.RawIOBase):
     @property
     def is_over(self) -> bool:
         """Whether all of it was read."""
-        return not (self._left or self._held) and self._chunks is None
+        return not (self._left or self._held or self.failed) and self._chunks is None
 
     def readable(self) -> bool:
         return True
@@ -152,7 +152,8 @@ class _Body(io.RawIOBase):
                 if self._left:
                     self._held = self._sized(len(buffer))
                 elif self._chunks is not None:
-                    self._held = next(self._chunks, b"")
+                    # Where only a chunk's size has come, gunicorn's reader gives an empty piece; the end is no piece.
+                    self._held = next(filter(None, self._chunks), b"")
                     if not self._held:
                         self._chunks = None
             except (ParseException, OSError) as error:
@@ -191,6 +192,8 @@ class _Parser(RequestParser):  # type: ignore[misc]
 class Reply(Response):  # type: ignore[misc]
     """A response whose head goes out together with the first piece of its body."""
 
+    headers_sent: bool
+
     def write(self, arg: bytes) -> None:
         """Send a piece of the body."""
         if self.headers_sent:
@@ -200,8 +203,9 @@ class Reply(Response):  # type: ignore[misc]
         try:
             super().write(arg)
         except BaseException:
-            # Whoever refuses the request instead is to be heard.
+            # Nothing was sent: the request can still be refused.
             self.sock.forget()
+            self.headers_sent = False
             raise
         self.sock.let_go()
 

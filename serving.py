@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -284,9 +285,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             reply.force_close()
         pieces = self.wsgi(environ, reply.start_response)
         try:
-            for piece in pieces:
-                reply.write(piece)
-            reply.close()
+            with closing(pieces) if hasattr(pieces, "close") else nullcontext():
+                for piece in pieces:
+                    reply.write(piece)
+                reply.close()
         except OSError:
             raise
         except Exception as error:  # the outermost door of a reply that is under way
@@ -295,9 +297,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             # Cut off, so that nobody takes it for the whole.
             self.log.error("a reply failed in its middle", exc_info=error)
             return False
-        finally:
-            if hasattr(pieces, "close"):
-                pieces.close()
         return not reply.should_close()
 
     def handle_error(self, req: Any, client: socket.socket, addr: object, exc: BaseException) -> None:  # noqa: ARG002

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,6 +92,26 @@ class TestWhatGetsThrough:
         head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         chunks = [b"%x\r\n%s\r\n" % (len(body[i : i + 7]), body[i : i + 7]) for i in range(0, len(body), 7)]
         assert imported(server.exchange(head, *chunks, b"0\r\n\r\n"))["new"] == "2"
+
+    @pytest.mark.parametrize("sent", ["lines", "bytes"])
+    def test_chunks_that_come_in_pieces(self, server: Server, sent: str) -> None:
+        """What has come may end anywhere, behind the size of a chunk too: nothing is lost of it, nor of what follows."""
+        body = form(f"{sent}1|x\n{sent}2|y", overwrite_duplicates="ignore")
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        pieces = [head]
+        for start in range(0, len(body), 100):
+            chunk = body[start : start + 100]
+            pieces += [b"%x\r\n" % len(chunk), chunk, b"\r\n"]
+        pieces += [b"0\r\n", b"\r\n"]
+        if sent == "bytes":
+            pieces = [bytes([byte]) for byte in b"".join(pieces)]
+        with server.connect() as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for expected in ("2", "0"):
+                for piece in pieces:
+                    connection.sendall(piece)
+                    time.sleep(0.02 if sent == "lines" else 0.0005)
+                assert imported(read_reply(connection))["new"] == expected
 
     def test_expect_100_continue(self, server: Server) -> None:
         body = form("b1|x")

@@ -97,6 +97,8 @@ def test_what_was_held_in_vain_is_not_sent(stream: tuple[ClientSocket, socket.so
     reply.start_response("200 OK", [("Content-Length", "3")])
     with pytest.raises(TypeError):
         reply.write("abc")  # type: ignore[arg-type]
+    # So it can still be refused.
+    assert not reply.headers_sent
     ours.sendall(b"refused")
     ours.shutdown(socket.SHUT_WR)
     assert theirs.recv(10_000) == b"refused"
