@@ -48,6 +48,9 @@ def prune(connection: Connection, number: int, keep: int, undo_since: int, repli
     connection.execute(delete(reply).where(reply.c.account_id == number, reply.c.created_at < replies_since))
     if oldest is None:
         return 0
+    # Asked first: whatever is written meanwhile has a later number.
+    newest = select(func.coalesce(func.max(change.c.change), 0) + 1).where(change.c.account_id == number)
+    beyond = connection.execute(newest).scalar_one()
     first_change = connection.execute(
         select(func.min(change.c.change))
         .join(batch, (batch.c.account_id == change.c.account_id) & (batch.c.id == change.c.batch_id))
@@ -59,8 +62,7 @@ def prune(connection: Connection, number: int, keep: int, undo_since: int, repli
     )
     if first_change is None:
         # Whatever has changed anything is older.
-        newest = select(func.coalesce(func.max(change.c.change), 0) + 1).where(change.c.account_id == number)
-        first_change = connection.execute(newest).scalar_one()
+        first_change = beyond
     gone = connection.execute(delete(snapshot).where(snapshot.c.account_id == number, snapshot.c.change < first_change))
     return gone.rowcount + _blank(connection, number, first_change)
 

@@ -191,7 +191,7 @@ class PostgresqlWorkspace(Workspace):
         # for one of a thousand rows, and would read all customers to join them with three; and a plan that was made when
         # there were three batches, and is kept, would read all of them when there are thousands.
         if self._large or not self._filled:
-            return {"plans": "force_custom_plan" if self._large else "auto", "sets": "on"}
+            return {"plans": "force_custom_plan", "sets": "on"}
         return {"plans": "force_generic_plan", "sets": "off"}
 
     def alone(self, place: int, ask: Callable[[], Answer]) -> Answer:
@@ -204,6 +204,7 @@ class PostgresqlWorkspace(Workspace):
         if not tried.rows[0][0]:
             self.execute("SELECT pg_advisory_xact_lock(:place)", place=place)
             answer = ask()
+        self.send("SELECT set_config('enable_seqscan', 'on', true)")
         return answer
 
     @contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import inspect, select, text
+from sqlalchemy import func, inspect, select, text
 
 from importing.core import Core
-from storage import migrate, models
+from storage import batches, migrate, models
 from tests.actual import Actual
 from tests.model import Import
 from tests.test_properties_undo import FULL
@@ -95,3 +95,21 @@ def test_the_migrations_make_what_the_models_say(core: Core) -> None:
         assert {index["name"] for index in found.get_indexes(table.name) if not index.get("duplicates_constraint")} == {
             index.name for index in table.indexes
         }
+
+
+def test_a_release_before_counts_on_from_the_last_number(actual: Actual) -> None:
+    actual.apply(ANN)
+    actual.undo(actual.apply(EVE).id)
+    database = actual.core.database
+    with database.looking() as work:
+        newest = batches.last_change(work, actual.number)
+    migrate.downgrade(database, "0004")
+    counted = select(models.account.c.last_change, models.account.c.last_customer).where(
+        models.account.c.id == actual.number
+    )
+    last = select(func.max(models.customer.c.id)).where(models.customer.c.account_id == actual.number)
+    with database.reading() as connection:
+        assert connection.execute(counted).one() == (newest, connection.execute(last).scalar_one())
+    migrate.upgrade(database)
+    actual.apply(CID)
+    actual.check()
