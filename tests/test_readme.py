@@ -81,6 +81,14 @@ def test_make_run_serves_where_the_readme_says() -> None:
     assert ADDRESS in README.read_text(encoding="utf-8")
 
 
+def test_make_soak_runs_what_has_a_long_form() -> None:
+    asked = ["make", "--dry-run", "--no-print-directory", "soak"]
+    shown = subprocess.run(asked, cwd=HOUSE, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    for name in ("test_kills.py", "test_properties_undo.py", "test_workers.py", "modern/test_schemathesis.py"):
+        assert f"tests/{name}" in shown
+    assert "tests/test_readme.py" not in shown
+
+
 @pytest.mark.skipif(shutil.which("php") is None, reason="the PHP command line is not installed")
 def test_the_php_example(shop: Shop) -> None:
     script = shop.shell.folder / "import.php"
