@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
 
 import cli
 import queueing
@@ -250,9 +251,15 @@ def _claimed(at: Installation, batch_id: str) -> bool:
 
 
 def _locked(database: Database) -> bool:
-    # A process that is stopped in the middle of writing SQLite's one file holds up everybody: nobody can help that.
+    # Who is stopped in the middle of writing holds up everybody, on PostgreSQL all of the account: nobody can help that.
     if database.kind is Kind.POSTGRESQL:
-        return False
+        with database.engine.connect() as connection:
+            try:
+                for table in ("account", "job"):
+                    connection.execute(text(f"SELECT 1 FROM {table} FOR NO KEY UPDATE NOWAIT"))
+            except OperationalError:
+                return True
+            return False
     try:
         with database.writing(0.02):
             return False
