@@ -11,10 +11,9 @@ from storage.modes import Shape, given, written
 from storage.statements import Sent
 from storage.workspace import Workspace
 
-# Looked up, not counted in the account's row: while anybody's transaction goes on, PostgreSQL keeps all versions of a row,
-# and whoever looks at it goes through them. To ask for webhooks by itself would cost a small batch as much as its enrolments.
+# To ask for webhooks by itself would cost a small batch as much as its enrolments.
 NEXT = (
-    f"SELECT {batches.newest('a')} + :count, "
+    f"SELECT {batches.NEWEST} + :count, "
     "EXISTS (SELECT 1 FROM webhook w WHERE w.account_id = :account AND w.active) FROM account a WHERE a.id = :account"
 )
 

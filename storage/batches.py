@@ -19,6 +19,12 @@ Known = RowMapping | Mapping[str, Any]
 CHUNK = 1000
 BATCH_COLUMNS = tuple(column.name for column in batch.columns)
 PROBLEM, WARNING, CONFLICT, MADE = "problem", "warning", "conflict", "made"
+# The newest number that a change or a batch of the account `a` has. Looked up, not counted in the account's row: while
+# anybody's transaction goes on, PostgreSQL keeps all versions of a row, and whoever looks at it goes through them.
+NEWEST = (
+    "{most}(a.last_change, coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = a.id), 0), "
+    "coalesce((SELECT max(n.number) FROM batch n WHERE n.account_id = a.id), 0))"
+)
 PROBLEM_COLUMNS = ("account_id", "batch_id", "kind", "n", "row", "field", "code", "value", "written", "ref")
 
 
@@ -192,16 +198,7 @@ def has_changes(work: Workspace, account: int, batch_id: str) -> bool:
 
 def last_change(work: Workspace, account: int) -> int:
     """The newest number that a change or a batch of the account has."""
-    return work.number(f"SELECT {newest('a')} FROM account a WHERE a.id = :account", account=account)
-
-
-def newest(account: str) -> str:
-    """The same as an expression, of the account's row in a statement."""
-    return (
-        f"{{most}}({account}.last_change, "
-        f"coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = {account}.id), 0), "
-        f"coalesce((SELECT max(n.number) FROM batch n WHERE n.account_id = {account}.id), 0))"
-    )
+    return work.number(f"SELECT {NEWEST} FROM account a WHERE a.id = :account", account=account)
 
 
 def same_request(work: Workspace, account: int, user: str, digest: bytes, after: int) -> Sent:

@@ -27,7 +27,7 @@ _COLUMNS = (
     "u.user_id, u.account_id, a.account_id, u.key_digest, u.old_key_digest, u.old_key_until, u.may_import, u.disabled"
 )
 _USERS = "FROM api_user u JOIN account a ON a.id = u.account_id"
-_USER = f"SELECT {_COLUMNS}, {batches.newest('a')} {_USERS} WHERE u.user_id = :user"
+_USER = f"SELECT {_COLUMNS}, {batches.NEWEST} {_USERS} WHERE u.user_id = :user"
 # The batch by its id alone, as `batches.followed` finds it.
 _USER_AND_BATCH = (
     f"SELECT {_COLUMNS}, {batches.FOLLOWED_COLUMNS} {_USERS} "
