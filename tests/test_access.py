@@ -14,7 +14,7 @@ from argon2 import PasswordHasher
 from importing.access import authenticate
 from importing.core import Core
 from importing.faults import Fault
-from importing.lockout import ADDRESS_LIMIT, LONGEST_LOCK, MINUTE, PAIR_LIMIT, Lockout
+from importing.lockout import ADDRESS_LIMIT, FIRST_LOCK, FORGET, LONGEST_LOCK, MINUTE, PAIR_LIMIT, Lockout
 from importing.secrets import Digests, new_api_key, password, same_digest, verify_password
 from storage import accounts
 from storage.engine import now
@@ -104,6 +104,19 @@ class TestLockout:
             spans.append(next(m for m in range(1, 17) if not lockout.locked("u", HERE, moment + m * MINUTE)))
             moment += spans[-1] * MINUTE
         assert spans == [1, 2, 4, 8, 15, 15]
+
+    @pytest.mark.parametrize(
+        ("pause", "span"), [(1, 2), (FORGET // MINUTE, 2), (FORGET // MINUTE + 1, 1)], ids=["soon", "in time", "later"]
+    )
+    def test_a_lock_within_an_hour_of_the_last_one_is_longer(self, lockout: Lockout, pause: int, span: int) -> None:
+        moment = 1_000_000_000
+        for _ in range(PAIR_LIMIT):
+            lockout.failed("u", HERE, moment)
+        assert lockout.wait("u", HERE, moment) == FIRST_LOCK
+        moment += FIRST_LOCK + pause * MINUTE
+        for _ in range(PAIR_LIMIT):
+            lockout.failed("u", HERE, moment)
+        assert lockout.wait("u", HERE, moment) == span * MINUTE
 
     def test_failures_are_counted_over_ten_minutes(self, lockout: Lockout) -> None:
         moment = 1_000_000_000

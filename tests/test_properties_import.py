@@ -24,6 +24,10 @@ MEETINGS = {
     "only keys, a customer twice": [batch(("k1", "c1"), ("k1", "c1"))],
     "points of two rows of a new customer": [batch(("k1", "25"), ("k1", "25"), columns=("code", "auto_add"))],
     "a card made for a row, then given by the next": [batch(("k1", ""), ("k1", "c1"), digits=8)],
+    "a card made for a stored customer with two rows": [
+        batch(("k1",), columns=("code",)),
+        batch(("k1", "ann"), ("k1", "bob"), columns=("code", "first_name"), digits=8),
+    ],
     "a later row of a customer takes a card that another row made": [
         batch(("k1", "c1")),
         batch(("k1", "c1"), ("k2", "c2"), ("k1", "c2"), ("k1", "c3")),

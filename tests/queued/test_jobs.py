@@ -80,6 +80,17 @@ def test_reject_writes_all_rows_in_one_transaction(working: Core, queue: HeldQue
     assert found(working, account, queued.batch_id).counts.new == MANY
 
 
+@pytest.mark.parametrize("count", [3, MANY], ids=["checked at once", "checked in portions"])
+def test_reject_counts_rows_that_were_checked_and_written_once(
+    working: Core, queue: HeldQueue, account: Demo, count: int
+) -> None:
+    queued = jobs.submit(working, batch(working, account, rows("c", count), on_error=OnError.REJECT))
+    queue.run(working)
+    done = found(working, account, queued.batch_id)
+    assert (done.status, done.progress) == ("imported", Progress(count, count, count, 0))
+    assert done.stored["rows"] == count
+
+
 def test_reject_finds_what_only_the_store_knows(working: Core, queue: HeldQueue, account: Demo) -> None:
     # No row is bad by itself, but two customers of the batch ask for one user name.
     text = "a|Ann|2001-02-03|1\nb|Bob|2001-02-03|1\n"
