@@ -8,6 +8,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from importing.fields import PROFILE
 from tests.model import BAD_DATE, Import, Row
 
 SOAK = os.environ.get("TILLGATE_SOAK") == "1"
@@ -35,7 +36,10 @@ AMOUNTS = {
     "events": ("1", "2.0", ""),
     "buyx": ("espresso", "2", ""),
 }
+TEXTS = ("one", "two", "three", "")
 KEYS = ("code", "card_number")
+# The rest of the profile, drawn beside the fields above, so that a batch has none of it or half.
+PLAIN = tuple(name for name in PROFILE if name not in VALUES)
 # For stories about undo: nearly every batch writes to the same two customers, and changes something of theirs.
 NARROW = VALUES | {
     "code": ("k1", "k1", "k2", "k2", "@0"),
@@ -66,10 +70,11 @@ def imports(draw: st.DrawFn, most_rows: int = 12, *, narrow: bool = False) -> Im
     amounts = st.sampled_from(AMOUNTS[kind])
     others = draw(st.lists(st.sampled_from([*list(values)[2:], "auto_add"]), unique=True, min_size=narrow, max_size=5))
     keys = draw(st.sampled_from((KEYS, ("code",)) if narrow else (KEYS, KEYS, KEYS, ("code",), ("card_number",), ())))
-    columns = tuple(draw(st.permutations([*keys, *others])))
+    plain = draw(st.one_of(st.just(set[str]()), st.sets(st.sampled_from(PLAIN), min_size=len(PLAIN) // 2)))
+    columns = tuple(draw(st.permutations([*keys, *others, *sorted(plain)])))
     if not columns:
         columns = ("first_name",)
-    cells = {name: amounts if name == "auto_add" else st.sampled_from(values[name]) for name in columns}
+    cells = {name: amounts if name == "auto_add" else st.sampled_from(values.get(name, TEXTS)) for name in columns}
     width = st.sampled_from([len(columns)] * 4 + list(range(1, len(columns) + 1)))
     row = width.flatmap(lambda n: st.fixed_dictionaries({name: cells[name] for name in columns[:n]}))
     rows = draw(st.lists(row.filter(lambda r: any(r.values())), min_size=1, max_size=most_rows))

@@ -15,7 +15,7 @@ from importing.core import Core
 from tests import in_portions, model_undo
 from tests.actual import Actual, compare, customers_of, expected
 from tests.model import Import, Model
-from tests.strategies import imports, profile, resolved, undoable
+from tests.strategies import PLAIN, imports, profile, resolved, undoable
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ STEPS = st.one_of(
 )
 FULL = ("code", "card_number", "first_name", "custom_date", "customer_username", "customer_PIN", "custom_field_1")
 BOTH = Import(
-    FULL,
+    (*FULL, *PLAIN),
     tuple(
-        dict(zip(FULL, cells, strict=True))
+        {**dict(zip(FULL, cells, strict=True)), **dict.fromkeys(PLAIN, "one")}
         for cells in (
             ("k1", "c1", "ann", "2020-01-02", "ann", "1234", "v"),
             ("k2", "c2", "bob", "2021-03-04", "bob", "1234", "w"),
