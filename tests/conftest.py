@@ -18,6 +18,7 @@ from importing.secrets import Digests
 from settings import Settings
 from storage import migrate
 from storage.engine import Database, Kind
+from tests import strategies
 from tests.demo import Demo, open_accounts
 from tests.postgresql import PostgresServer
 
@@ -25,6 +26,8 @@ with warnings.catch_warnings():
     # Of webob's: it has its own copy of `cgi` where Python has none any more.
     warnings.filterwarnings("ignore", "'cgi' is deprecated", DeprecationWarning)
     from webtest import TestApp  # type: ignore[import-untyped]
+
+strategies.load_profile()
 
 # Modules that are no tests themselves, but say in full what was wrong.
 pytest.register_assert_rewrite("tests.legacy")

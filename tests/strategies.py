@@ -49,14 +49,21 @@ NARROW = VALUES | {
 }
 
 
+def load_profile() -> None:
+    """Load the hypothesis profile of this run, for every test that draws.
+
+    The everyday run draws the same examples every time, so that it fails only for what was changed. The long run (`make
+    soak`) draws others each time. What it finds is pinned with @example, or becomes a test of its own.
+    """
+    settings.register_profile("everyday", derandomize=True, database=None, deadline=None)
+    settings.register_profile("soak", derandomize=False, database=None, deadline=None, print_blob=True)
+    settings.load_profile("soak" if SOAK else "everyday")
+
+
 def profile(examples: int, soak: int) -> settings:
     """So many examples in the everyday run, and in the long one (TILLGATE_SOAK=1)."""
     return settings(
         max_examples=soak if SOAK else examples,
-        derandomize=False,
-        deadline=None,
-        print_blob=True,
-        database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
