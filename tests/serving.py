@@ -49,10 +49,12 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """A server in a folder, ready to be asked."""
+def serving(
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None, program: str = PROGRAM
+) -> Iterator[Server]:
+    """A server in a folder, ready to be asked. `program`: Python that ends with what starts the command."""
     process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-P", "-c", PROGRAM, "serve", "--port", "0", *options],
+        [sys.executable, "-P", "-c", program, "serve", "--port", "0", *options],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent), **(environment or {})},
         stdout=subprocess.PIPE,

@@ -14,13 +14,15 @@ from importing.secrets import Digests
 from tests.conftest import SECRET, Blank
 from tests.demo import Demo, open_accounts
 from tests.legacy.world import World
-from tests.serving import Server, serving
+from tests.serving import PROGRAM, Server, serving
 
 Serve = Callable[..., AbstractContextManager[tuple[Server, World]]]
 
 
 @contextmanager
-def served_in(folder: Path, blank: Blank, *options: str, **settings: str) -> Iterator[tuple[Server, World]]:
+def served_in(
+    folder: Path, blank: Blank, *options: str, program: str = PROGRAM, **settings: str
+) -> Iterator[tuple[Server, World]]:
     """`tillgate serve` in a folder, on a database with the demo accounts; settings are given by their names."""
     data = folder / "data"
     data.mkdir()
@@ -28,7 +30,7 @@ def served_in(folder: Path, blank: Blank, *options: str, **settings: str) -> Ite
     world = World(core, open_accounts(core)[0])
     environment = {"TILLGATE_SECRET": SECRET.decode(), **{f"TILLGATE_{n}": v for n, v in settings.items()}}
     try:
-        with serving(folder, *options, environment=environment) as server:
+        with serving(folder, *options, environment=environment, program=program) as server:
             yield server, world
     finally:
         core.database.dispose()
