@@ -28,6 +28,14 @@ class Placeholders:
             text = text.replace(name, value)
         return text
 
+    def emptied(self, text: str) -> str:
+        """The text with the known values replaced by their placeholders, where they stand as whole words."""
+        if not self._known:
+            return text
+        names = {value: name for name, value in self._known.items()}
+        values = "|".join(map(re.escape, names))
+        return re.sub(rf"(?<![0-9A-Za-z_-])(?:{values})(?![0-9A-Za-z_-])", lambda found: names[found[0]], text)
+
     def compare(self, actual: str, expected: str) -> None:
         """Fails unless the texts are the same, placeholders apart; learns what they are."""
         expected = self.filled(expected)

@@ -1,0 +1,38 @@
+"""Send the requests of a case of fixtures/legacy, one after another, and give back each reply as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from webtest import TestApp  # type: ignore[import-untyped]
+
+from tests.jobs import HeldQueue
+from tests.legacy.placeholders import Placeholders
+from tests.legacy.reading import Case, Step, read_request
+from tests.legacy.sending import Encoding, Format, Reply, canonical_json, canonical_xml, send
+from tests.legacy.world import World
+
+
+def replay(
+    world: World, client: TestApp, case: Case, encoding: Encoding, form: Format, placeholders: Placeholders
+) -> Iterator[tuple[Step, Reply]]:
+    """Begin the case anew, then send its requests. Fails where a reply says something else than the case's file.
+
+    After each reply `placeholders` know what the codes, cards and batch ids in it are.
+    """
+    queue = world.core.queue
+    assert isinstance(queue, HeldQueue)
+    world.begin(case.before)
+    queue.messages.clear()
+    for number, step in enumerate(case.steps, 1):
+        request = read_request(placeholders.filled(step.request))
+        if request.later:
+            queue.run(world.core)
+        reply = send(client, request.fields, encoding, form, request.headers)
+        if "X-Batch-Id" in reply.headers and "Idempotent-Replayed" not in reply.headers:
+            placeholders.learn(f"{{batch {number}}}", reply.headers["X-Batch-Id"])
+        if form is Format.XML:
+            placeholders.compare(reply.xml, canonical_xml(step.xml))
+        else:
+            placeholders.compare(canonical_json(reply.tree(form)), canonical_json(step.json))
+        yield step, reply
