@@ -7,8 +7,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import modern_api
-from importing.core import Core
-from importing.secrets import Digests
+from crypto.digests import Digests
+from importing.context import Context
 from legacy_api import face
 from legacy_api.form import Limits
 from modern_api.routes import Options
@@ -18,26 +18,26 @@ from storage.engine import Database
 from transport.rate import Limiter, Whose, store_at
 
 
-def create_app(settings: Settings | None = None, core: Core | None = None) -> Flask:
+def create_app(settings: Settings | None = None, context: Context | None = None) -> Flask:
     """The application. Without arguments as the settings in force say; raises BadSettings."""
     settings = settings or load_settings()
     app = Flask("tillgate", static_folder=None)
     # A redirect would be a page, and a client's POST would be lost in it.
     app.url_map.merge_slashes = False
     app.register_error_handler(HTTPException, _error_page)
-    core = core or open_core(settings)
+    context = context or open_core(settings)
     limiter = _limiter(settings)
-    face.mount(app, core, _options(settings, limiter))
-    modern_api.mount(app, core, Options(settings.max_body, settings.data_dir, limiter))
+    face.mount(app, context, _options(settings, limiter))
+    modern_api.mount(app, context, Options(settings.max_body, settings.data_dir, limiter))
     if settings.trust_proxy:
         hops = settings.trust_proxy
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     return app
 
 
-def open_core(settings: Settings) -> Core:
+def open_core(settings: Settings) -> Context:
     """The core that the settings describe, with its database open."""
-    return Core(
+    return Context(
         Database(settings.database_url, settings.data_dir),
         Digests(secret_key(settings)),
         settings.write_wait,

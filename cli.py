@@ -12,7 +12,7 @@ import click
 import psycopg
 import sqlalchemy.exc
 
-from importing.faults import Fault
+from importing.errors import ApiError
 from settings import BadSettings
 from storage.engine import Busy
 
@@ -92,7 +92,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"{error.format_message()} See: {where} --help", 2)
     except click.ClickException as error:
         return _failed(error.format_message())
-    except Fault as fault:
+    except ApiError as fault:
         return _failed(fault.message)
     except BadSettings as error:
         return _failed(str(error))

@@ -13,9 +13,10 @@ from typing import Any
 
 from huey.consumer import Consumer as HueyConsumer
 
-from importing import jobs, webhooks
-from importing.core import Core
+from importing.context import Context
+from importing.jobs import lifecycle
 from queueing import DELIVERY, PORTION, UNREACHABLE, HueyQueue
+from webhooks import deliveries
 
 log = logging.getLogger("tillgate.worker")
 
@@ -48,8 +49,8 @@ class _Threads(HueyConsumer):  # type: ignore[misc]
 class Consumer:
     """Consumes a core's queue until it is stopped."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, context: Context) -> None:
+        self._core = context
         self._stop = threading.Event()
         self._running: list[_Threads] = []
         self._recovery = threading.Thread(target=self._recover, name="recovery", daemon=True)
@@ -75,10 +76,10 @@ class Consumer:
                 thread.join()
 
     def _start(self) -> None:
-        core, queue = self._core, self._core.queue
+        context, queue = self._core, self._core.queue
         handlers: dict[str, Callable[..., object]] = {
-            PORTION: lambda batch_id, number: jobs.portion(core, batch_id, number),
-            DELIVERY: lambda delivery_id: webhooks.deliver(core, delivery_id),
+            PORTION: lambda batch_id, number: lifecycle.run_chunk(context, batch_id, number),
+            DELIVERY: lambda delivery_id: deliveries.deliver(context, delivery_id),
         }
         assert isinstance(queue, HueyQueue)
         try:
@@ -91,9 +92,9 @@ class Consumer:
 
     def _recover(self) -> None:
         while not self._stop.is_set():
-            for recover in (jobs.recover, webhooks.recover):
+            for recover in (lifecycle.recover_jobs, deliveries.recover_deliveries):
                 try:
                     recover(self._core)
                 except Exception as error:  # the thread's outermost door: without it nothing would be taken over again
                     log.warning("recovery waits: %s", type(error).__qualname__)
-            self._stop.wait(jobs.RECOVERY_PAUSE)
+            self._stop.wait(lifecycle.RECOVERY_PAUSE_SECONDS)

@@ -52,7 +52,7 @@ class HueyQueue:
         self._hueys: dict[str, tuple[Huey, Handler]] = {}
         self._handlers: dict[str, Handler] = {}
 
-    def put_portion(self, batch_id: str, portion: int) -> None:
+    def put_chunk(self, batch_id: str, portion: int) -> None:
         """Ask for one portion of a job, at the end of the queue."""
         self._put(PORTION, batch_id, portion)
 

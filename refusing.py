@@ -10,26 +10,26 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 
 import modern_api
 from connection import HEADERS, REQUEST_LINE
-from importing.faults import Category, Fault
+from importing.errors import ApiError, ErrorCategory
 from legacy_api import formats, replies
 from modern_api.encoding import encoded
 
 
-def refusal(place: str, query: str, fault: Fault, *, http_status: bool) -> bytes:
+def refusal(place: str, query: str, fault: ApiError, *, http_status: bool) -> bytes:
     """The whole response to a request of that path and query. `http_status`: the legacy face's own, and not always 200."""
     return _modern(place, fault) or _legacy(query, fault, http_status=http_status)
 
 
-def fault_of(error: ParseException) -> Fault:
+def fault_of(error: ParseException) -> ApiError:
     """What is wrong with a request that the server could not read."""
     if isinstance(error, LimitRequestLine):
-        return Fault("body_too_large", limit=REQUEST_LINE)
+        return ApiError("body_too_large", limit=REQUEST_LINE)
     if isinstance(error, LimitRequestHeaders):
-        return Fault("body_too_large", limit=HEADERS)
-    return Fault("bad_form", reason="it is not HTTP as this server knows it")
+        return ApiError("body_too_large", limit=HEADERS)
+    return ApiError("bad_form", reason="it is not HTTP as this server knows it")
 
 
-def _legacy(query: str, fault: Fault, *, http_status: bool) -> bytes:
+def _legacy(query: str, fault: ApiError, *, http_status: bool) -> bytes:
     fields = {name.strip().lower(): value for name, value in parse_qsl(query, keep_blank_values=True)}
     chosen = formats.choose(fields)
     body = b"".join(chosen.encode(replies.refused(chosen.fault or fault)))
@@ -39,7 +39,7 @@ def _legacy(query: str, fault: Fault, *, http_status: bool) -> bytes:
     )
 
 
-def _modern(place: str, fault: Fault) -> bytes:
+def _modern(place: str, fault: ApiError) -> bytes:
     """The refusal by the face that serves what stands at that path; b"" where it is not a modern one's."""
     told = modern_api.unread(place, fault)
     if told is None:
@@ -61,9 +61,9 @@ def _reply(status: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join((*lines, "", "")).encode("ascii") + body
 
 
-def _status(fault: Fault, *, always_200: bool, http_status: bool) -> str:
-    if always_200 or (fault.category is Category.SIZE and not http_status):
+def _status(fault: ApiError, *, always_200: bool, http_status: bool) -> str:
+    if always_200 or (fault.category is ErrorCategory.SIZE and not http_status):
         return "200 OK"
-    if fault.category is Category.SIZE:
+    if fault.category is ErrorCategory.SIZE:
         return "413 Content Too Large"
-    return "500 Internal Server Error" if fault.category is Category.BUG else "400 Bad Request"
+    return "500 Internal Server Error" if fault.category is ErrorCategory.BUG else "400 Bad Request"

@@ -31,7 +31,7 @@ from gunicorn.workers.gthread import ThreadWorker
 import logs
 import refusing
 from connection import HEADER, HEADER_COUNT, STALL_SECONDS, Connection, Held, Reply
-from importing.faults import Fault
+from importing.errors import ApiError
 
 # A thread that waits for a slow sender costs 30 kB and nothing else; enough of them keep the neighbours served.
 THREADS = 500
@@ -305,7 +305,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             fault = refusing.fault_of(exc)
             self.log.info("refused a request that cannot be read: %s", fault.code)
         else:
-            fault = Fault("bug", request_id="none")
+            fault = ApiError("bug", request_id="none")
             self.log.error("a request failed outside of the application", exc_info=exc)
         read = getattr(exc, "request", req)
         place, query = (getattr(read, name, None) or "" for name in ("place", "query"))

@@ -46,10 +46,10 @@ class ClientSocket(socket.socket):
         """What was set."""
         return self._timeout
 
-    def receive_soon(self, most: int) -> bytes | None:
+    def receive_soon(self, limit: int) -> bytes | None:
         """What comes at once, b"" at the end; None where nothing does."""
         try:
-            return _receive(self, most)
+            return _receive(self, limit)
         except BlockingIOError:
             return None
 

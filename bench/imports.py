@@ -27,7 +27,7 @@ class Way:
 
     name: str
     post: Callable[[Gateway, Path], Posted]
-    most: Callable[[int], float]
+    limit: Callable[[int], float]
 
 
 def import_most(rows: int) -> float:
@@ -83,7 +83,7 @@ def _size(setting: Setting, store: Store, rows: int, section: Section) -> float:
                 posted = way.post(gateway, second)
             found[way.name].add(floor, posted.seconds, posted.memory, posted.processor)
     for way in WAYS:
-        section.add(store.name, rows, way.name, *found[way.name].cells(way.most(rows)))
+        section.add(store.name, rows, way.name, *found[way.name].cells(way.limit(rows)))
     for encoding in (URLENCODED, MULTIPART):
         whole = statistics.median(found[encoding].ours)
         alone = measured("-m", "bench.reading", encoding, str(second))

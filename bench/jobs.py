@@ -82,13 +82,13 @@ def measure(setting: Setting) -> Iterator[Section]:
     for store, _, uploads in found:
         answered = [job.answered * 1000 for job in uploads]
         looks = [look * 1000 for job in uploads for look in job.looks]
-        for what, times, most in (("upload answered", answered, MOST_UPLOAD), ("progress read", looks, MOST_PROGRESS)):
+        for what, times, limit in (("upload answered", answered, MOST_UPLOAD), ("progress read", looks, MOST_PROGRESS)):
             last = percentile(sorted(times), 0.99)
-            answers.add(store.name, f"{size:.1f}", what, f"**{statistics.median(times):.2f}**", last, most, len(times))
+            answers.add(store.name, f"{size:.1f}", what, f"**{statistics.median(times):.2f}**", last, limit, len(times))
     yield answers
 
 
-def as_csv(file: Path, made: Path, most: int = 0) -> Path:
+def as_csv(file: Path, made: Path, limit: int = 0) -> Path:
     """A yardstick file as a CSV with the columns of the face; `most`: about so many bytes of it at most."""
     with file.open(encoding="utf-8") as lines, made.open("w", encoding="utf-8", newline="") as out:
         out.write(HEADER)
@@ -98,7 +98,7 @@ def as_csv(file: Path, made: Path, most: int = 0) -> Path:
             )
             name = f"{first} {last}"
             out.write(",".join((code, card, name, date, phone, email, street, city, state, postal, tier)) + "\n")
-            if most and out.tell() >= most:
+            if limit and out.tell() >= limit:
                 break
     return made
 

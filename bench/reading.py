@@ -13,8 +13,8 @@ from typing import BinaryIO
 from bench import form
 from bench.gateway import memory
 from importing.batch import Delimited
-from importing.cutting import groups
-from importing.decode import blocks
+from importing.reading.row_reader import read_blocks
+from importing.reading.split_rows import split_block
 from legacy_api.form import Limits, read_form
 
 RUNS = 5
@@ -57,8 +57,8 @@ def read(body: form.Body) -> int:
             width = len(form.COLUMNS)
             return sum(
                 len(group.numbers)
-                for block in blocks(found.data, Delimited("|"), most=width, by_column=True)
-                for group in groups(block, "|", width)
+                for block in read_blocks(found.data, Delimited("|"), limit=width, by_column=True)
+                for group in split_block(block, "|", width)
             )
 
 

@@ -21,11 +21,11 @@ from bench.load import percentile
 from bench.results import Section
 from bench.setting import Setting
 from commands import customers as command
-from importing import follow
-from importing.core import Core
+from importing import batch_status
+from importing.context import Context
 from legacy_api.calls import SERVED
 from settings import Settings
-from storage import accounts, batches, customers
+from storage.queries import accounts, batches, customers
 
 MOST = 50
 BATCHES = 60
@@ -85,31 +85,33 @@ def _in_process(settings: Mapping[str, str], code: str, card: str, batch: str) -
     url = settings.get("TILLGATE_DATABASE_URL", "")
     folder = Path(settings["TILLGATE_DATA_DIR"])
     given = Settings(data_dir=folder, secret=SecretStr(settings["TILLGATE_SECRET"]), database_url=url)
-    core = open_core(given)
-    with core.database.reading() as connection:
+    context = open_core(given)
+    with context.database.reading() as connection:
         found = accounts.find_account(connection, form.ACCOUNT)
         assert found is not None
         account = found["id"]
-    core.database.dispose()
+    context.database.dispose()
 
-    def reading(read: Callable[..., object]) -> Callable[[Core], None]:
-        def once(core: Core) -> None:
-            with core.database.reading() as connection:
+    def reading(read: Callable[..., object]) -> Callable[[Context], None]:
+        def once(context: Context) -> None:
+            with context.database.reading() as connection:
                 assert read(connection)
 
         return once
 
     things = {
-        "newest batches": lambda core: follow.newest(core, account),
-        "one batch": reading(lambda connection: batches.find(connection, batch)),
-        "one customer, by code": reading(lambda connection: customers.find(connection, account, code=code)),
-        "one customer, by card": reading(lambda connection: customers.find(connection, account, card_number=card)),
-        "first customer of all": reading(lambda connection: next(customers.everyone(connection, account))),
+        "newest batches": lambda context: batch_status.list_batches(context, account),
+        "one batch": reading(lambda connection: batches.find_anywhere(connection, batch)),
+        "one customer, by code": reading(lambda connection: customers.find_customer(connection, account, code=code)),
+        "one customer, by card": reading(
+            lambda connection: customers.find_customer(connection, account, card_number=card)
+        ),
+        "first customer of all": reading(lambda connection: next(customers.stream_customers(connection, account))),
     }
     for what, read in things.items():
-        core = open_core(given)
-        yield what, [_timed(lambda read=read, core=core: read(core)) for _ in range(TIMES)]  # type: ignore[misc]
-        core.database.dispose()
+        context = open_core(given)
+        yield what, [_timed(lambda read=read, context=context: read(context)) for _ in range(TIMES)]  # type: ignore[misc]
+        context.database.dispose()
     yield "start of `tillgate export`", [_export(settings) for _ in range(TIMES)]
 
 

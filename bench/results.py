@@ -78,13 +78,13 @@ class Pairs:
         """The median of the pairs' ratios."""
         return statistics.median(ours / floor for ours, floor in zip(self.ours, self.floor, strict=True))
 
-    def cells(self, most: float | None) -> tuple[object, ...]:
+    def cells(self, limit: float | None) -> tuple[object, ...]:
         """From `floor s` to the end of a row of COSTS."""
         return (
             statistics.median(self.floor),
             statistics.median(self.ours),
             f"**{self.ratio:.2f}**",
-            "–" if most is None else f"{most:g}",
+            "–" if limit is None else f"{limit:g}",
             round(max(self.memory)),
             statistics.median(self.processor),
             len(self.ours),

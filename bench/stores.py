@@ -16,12 +16,13 @@ from pydantic import SecretStr
 
 from app import open_core
 from bench.form import ACCOUNT, CAMPAIGN, COLUMNS, KEY, NEIGHBOUR
-from importing import account as accounts_of_batches
-from importing import fields, run
+from importing import account_settings as accounts_of_batches
+from importing import fields, import_batch
 from importing.batch import Batch, Delimited, Header, Source
-from importing.core import Core
+from importing.context import Context
 from settings import Settings
-from storage import accounts, migrate
+from storage import migrate
+from storage.queries import accounts
 
 SECRET = "benchmarks"  # noqa: S105 - of databases that live for minutes
 YARDSTICK = Path(__file__).with_name("yardstick.py")
@@ -104,7 +105,7 @@ class PostgresStore:
     name = "PostgreSQL"
 
     def __init__(self, folder: Path) -> None:
-        from tests.postgresql import PostgresServer
+        from tests.support.postgres_server import PostgresServer
 
         self._folder = folder
         self._server = PostgresServer(durable=True)
@@ -171,39 +172,39 @@ def files(rows: int, folder: Path) -> tuple[Path, Path]:
 
 def fill(settings: Settings, file: Path, afterwards: tuple[str, ...], neighbour: bool) -> None:
     """A migrated database with the account, its user and campaign, and the customers of a file."""
-    core = open_core(settings)
-    migrate.upgrade(core.database)
-    _open_account(core, ACCOUNT, file)
+    context = open_core(settings)
+    migrate.upgrade(context.database)
+    _open_account(context, ACCOUNT, file)
     if neighbour:
         first_rows = file.with_name("neighbours.psv")
         with file.open("rb") as lines, first_rows.open("wb") as out:
             out.writelines(islice(lines, NEIGHBOURS))
-        _open_account(core, NEIGHBOUR, first_rows)
-    with core.database.engine.connect() as connection:
+        _open_account(context, NEIGHBOUR, first_rows)
+    with context.database.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.rollback()
-        if core.database.kind.value == "postgresql":
+        if context.database.kind.value == "postgresql":
             driver.autocommit = True
         for statement in afterwards:
             driver.execute(statement)
-        if core.database.kind.value == "postgresql":
+        if context.database.kind.value == "postgresql":
             driver.autocommit = False
-    core.database.dispose()
+    context.database.dispose()
 
 
-def _open_account(core: Core, name: str, file: Path) -> None:
-    with core.database.writing() as connection:
+def _open_account(context: Context, name: str, file: Path) -> None:
+    with context.database.writing() as connection:
         number = accounts.create_account(connection, name, "Benchmarks")
-        accounts.create_user(connection, number, name, core.digests.api_key(KEY), may_import=True)
+        accounts.create_user(connection, number, name, context.digests.api_key(KEY), may_import=True)
         accounts.create_campaign(connection, number, CAMPAIGN, "Club", "points", [])
         accounts.create_custom_field(connection, number, 1, label="Tier", type="Text")
-    account = accounts_of_batches.load(core, number)
-    known = {**fields.BY_NAME, **account.fields}
+    account = accounts_of_batches.load(context, number)
+    known = {**fields.FIELD_BY_NAME, **account.fields}
     headers = tuple(Header(position, known[name]) for position, name in enumerate(COLUMNS[:-1], 1))
     with file.open("rb") as data:
         source = Source(data, "utf-8", file.stat().st_size)
         campaigns = tuple(account.campaigns.values())
-        run.run(core, Batch(number, name, "bench", headers, Delimited("|"), source, campaigns=campaigns))
+        import_batch.run(context, Batch(number, name, "bench", headers, Delimited("|"), source, campaigns=campaigns))
 
 
 def _yardstick(*arguments: str) -> float:

@@ -49,5 +49,5 @@ def _size(setting: Setting, store: Store, rows: int, section: Section) -> None:
         for what, posted in posts.items():
             found[what].add(imported.seconds, posted.seconds, posted.memory, posted.processor)
         found["import, against no_undo"].add(without.seconds, imported.seconds, imported.memory, imported.processor)
-    for what, most in MOST.items():
-        section.add(store.name, rows, what, *found[what].cells(most))
+    for what, limit in MOST.items():
+        section.add(store.name, rows, what, *found[what].cells(limit))

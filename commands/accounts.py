@@ -6,7 +6,7 @@ import click
 
 from commands.opening import checked_id, opened, writing
 from commands.printing import iso, json_option, print_json, print_table, say
-from storage import accounts
+from storage.queries import accounts
 
 
 @click.group()
@@ -31,11 +31,11 @@ def create(account_id: str, name: str, as_json: bool) -> None:
       tillgate account create greatwidgets --name "Great Widgets Inc."
     """
     checked_id(account_id, "account id")
-    with opened() as core, writing(core) as connection:
+    with opened() as context, writing(context) as connection:
         if accounts.find_account(connection, account_id):
             raise click.ClickException(f"There is an account {account_id!r} already.")
         number = accounts.create_account(connection, account_id, name)
-        accounts.note(connection, number, "cli", "account create", account_id)
+        accounts.add_audit_line(connection, number, "cli", "account create", account_id)
     if as_json:
         print_json({"account_id": account_id, "name": name})
     else:
@@ -51,8 +51,8 @@ def list_(as_json: bool) -> None:
     Example:
       tillgate account list
     """
-    with opened() as core, core.database.reading() as connection:
-        found = accounts.accounts(connection)
+    with opened() as context, context.database.reading() as connection:
+        found = accounts.list_accounts(connection)
     rows = [{**{n: row[n] for n in ("account_id", "name")}, "created_at": iso(row["created_at"])} for row in found]
     if as_json:
         print_json(rows)

@@ -11,12 +11,12 @@ from sqlalchemy import RowMapping
 
 from commands.opening import account_row, opened, writing
 from commands.printing import iso, json_option, plural, print_json, print_table, say
-from importing import undo as undoing
-from importing.batch import Conflict, Undone
-from importing.faults import Fault, Problem
-from importing.follow import Progress, followed
-from storage import accounts
-from storage import batches as stored
+from importing.batch import Conflict, UndoOutcome
+from importing.batch_status import BatchProgress, make_status
+from importing.errors import ApiError, Problem
+from importing.undo import undo_batch as undoing
+from storage.queries import accounts
+from storage.queries import batches as stored
 
 COUNTS = ("rows", "new", "updated", "unchanged", "ignored", "failed")
 LISTED = 20
@@ -35,9 +35,9 @@ def batches(account_id: str, length: int, as_json: bool) -> None:
     Example:
       tillgate batches greatwidgets --length 5
     """
-    with opened() as core, core.database.reading() as connection, core.database.looking() as work:
+    with opened() as context, context.database.reading() as connection, context.database.looking() as work:
         account = account_row(connection, account_id)["id"]
-        found = [_as_json(row) for row in stored.followed_all(work, account, None, None, 0, length)]
+        found = [_as_json(row) for row in stored.list_with_job(work, account, None, None, 0, length)]
     if as_json:
         print_json(found)
         return
@@ -57,13 +57,13 @@ def batch(batch_id: str, as_json: bool) -> None:
     Example:
       tillgate batch 3f0c1a52c7b94f1f
     """
-    with opened() as core, core.database.reading() as connection, core.database.looking() as work:
-        known = stored.find(connection, batch_id)
-        row = stored.followed(work, known["account_id"], batch_id) if known is not None else None
+    with opened() as context, context.database.reading() as connection, context.database.looking() as work:
+        known = stored.find_anywhere(connection, batch_id)
+        row = stored.find_with_job(work, known["account_id"], batch_id) if known is not None else None
         if row is None:
-            raise Fault("unknown_batch", value=batch_id)
-        problems = (_problem(found) for found in stored.problems(connection, row["account_id"], batch_id))
-        found = stored.problems(connection, row["account_id"], batch_id, stored.CONFLICT)
+            raise ApiError("unknown_batch", value=batch_id)
+        problems = (_problem(found) for found in stored.stream_problems(connection, row["account_id"], batch_id))
+        found = stored.stream_problems(connection, row["account_id"], batch_id, stored.CONFLICT)
         conflicts = (_conflict(conflict) for conflict in found)
         if as_json:
             listed: dict[str, object] = {"problems": map(_problem_object, problems)}
@@ -92,22 +92,22 @@ def undo(batch_id: str, preview: bool, as_json: bool) -> None:
       tillgate undo 3f0c1a52c7b94f1f --preview
       tillgate undo 3f0c1a52c7b94f1f
     """
-    with opened() as core:
-        with core.database.reading() as connection:
-            row = stored.find(connection, batch_id)
+    with opened() as context:
+        with context.database.reading() as connection:
+            row = stored.find_anywhere(connection, batch_id)
         if row is None:
-            raise Fault("unknown_batch", value=batch_id)
+            raise ApiError("unknown_batch", value=batch_id)
         if preview:
-            done = undoing.preview(core, row["account_id"], batch_id)
+            done = undoing.preview(context, row["account_id"], batch_id)
         else:
-            done = undoing.undo(core, row["account_id"], batch_id, "cli", "cli")
-            with writing(core) as connection:
-                accounts.note(connection, row["account_id"], "cli", "undo", batch_id)
+            done = undoing.undo(context, row["account_id"], batch_id, "cli", "cli")
+            with writing(context) as connection:
+                accounts.add_audit_line(connection, row["account_id"], "cli", "undo", batch_id)
         _show_undone(done, as_json)
 
 
-def _as_json(row: stored.Known) -> dict[str, Any]:
-    reason = followed(row).reason
+def _as_json(row: stored.BatchRow) -> dict[str, Any]:
+    reason = make_status(row).reason
     texts = ("id", "kind", "status", "face", "user_id", "mode", "on_error", "charset")
     return {
         **{name: row[name] for name in texts},
@@ -115,19 +115,19 @@ def _as_json(row: stored.Known) -> dict[str, Any]:
         "undoes": row["undoes"] or "",
         **{name: row[column] for name, column in _counts(row["kind"]).items()},
         "created_at": iso(row["created_at"]),
-        "progress": _progress_object(followed(row).progress),
+        "progress": _progress_object(make_status(row).progress),
         "reason": {"code": reason.code, "message": reason.message} if reason else None,
     }
 
 
-def _progress_object(progress: Progress) -> dict[str, int]:
+def _progress_object(progress: BatchProgress) -> dict[str, int]:
     names = ("total", "processed", "successful", "failed", "percent")
     return {name: getattr(progress, name) for name in names}
 
 
-def _told(row: stored.Known) -> dict[str, str]:
+def _told(row: stored.BatchRow) -> dict[str, str]:
     """Progress and reason for people."""
-    found = followed(row)
+    found = make_status(row)
     told = {"progress": _come_so_far(_progress_object(found.progress)), "reason": ""}
     if found.reason is not None:
         told["reason"] = f"{found.reason.code}: {found.reason.message}"
@@ -141,7 +141,7 @@ def _come_so_far(progress: Mapping[str, int]) -> str:
 
 
 def _counts(kind: str) -> dict[str, str]:
-    # An undo counts customers, in columns of its own (storage/models.py).
+    # An undo counts customers, in columns of its own (storage/tables.py).
     if kind == "undo":
         return {"restored": "updated", "removed": "ignored", "kept": "failed"}
     return {name: name for name in COUNTS}
@@ -168,7 +168,7 @@ def _problem_object(problem: Problem) -> dict[str, object]:
     return {"row": problem.row, "field": problem.field, "code": problem.code, "message": problem.message}
 
 
-def _show_undone(done: Undone, as_json: bool) -> None:
+def _show_undone(done: UndoOutcome, as_json: bool) -> None:
     if as_json:
         print_json(
             {

@@ -9,12 +9,12 @@ import click
 
 from commands.opening import account_row, checked_id, opened, writing
 from commands.printing import iso, json_option, print_json, print_table, say
-from importing.account import KINDS
+from importing.account_settings import KIND_OF_TYPE
 from importing.batch import CampaignType
-from storage import accounts
+from storage.queries import accounts
 
 TYPES = [kind.value for kind in CampaignType]
-FIELD_TYPES = list(KINDS)
+FIELD_TYPES = list(KIND_OF_TYPE)
 
 _FIELD = re.compile(r"custom_field_([1-9][0-9]{0,2})")
 
@@ -48,12 +48,12 @@ def create(account_id: str, campaign_id: str, name: str, kind: str, items: Seque
     if set(campaign_id) & set(",|"):
         raise click.ClickException("A campaign id has neither commas nor bars: they separate campaigns.")
     pairs = _items(kind, items)
-    with opened() as core, writing(core) as connection:
+    with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
-        if any(row["campaign_id"] == campaign_id for row in accounts.campaigns(connection, account)):
+        if any(row["campaign_id"] == campaign_id for row in accounts.list_campaigns(connection, account)):
             raise click.ClickException(f"The account has a campaign {campaign_id!r} already.")
         accounts.create_campaign(connection, account, campaign_id, name, kind, pairs)
-        accounts.note(connection, account, "cli", "campaign create", campaign_id)
+        accounts.add_audit_line(connection, account, "cli", "campaign create", campaign_id)
     if as_json:
         print_json({"id": campaign_id, "name": name, "type": kind, "active": True, "items": _item_objects(pairs)})
     else:
@@ -70,10 +70,10 @@ def list_campaigns(account_id: str, as_json: bool) -> None:
     Example:
       tillgate campaign list greatwidgets
     """
-    with opened() as core, core.database.reading() as connection:
+    with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
-        found = accounts.campaigns(connection, account)
-        items = accounts.campaign_items(connection, account)
+        found = accounts.list_campaigns(connection, account)
+        items = accounts.list_campaign_items(connection, account)
     rows = [
         {
             "id": row["campaign_id"],
@@ -102,12 +102,12 @@ def deactivate(account_id: str, campaign_id: str) -> None:
     Example:
       tillgate campaign deactivate greatwidgets 898989889
     """
-    with opened() as core, writing(core) as connection:
+    with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
-        if all(row["campaign_id"] != campaign_id for row in accounts.campaigns(connection, account)):
+        if all(row["campaign_id"] != campaign_id for row in accounts.list_campaigns(connection, account)):
             raise click.ClickException(f"The account has no campaign {campaign_id!r}.")
         accounts.deactivate_campaign(connection, account, campaign_id)
-        accounts.note(connection, account, "cli", "campaign deactivate", campaign_id)
+        accounts.add_audit_line(connection, account, "cli", "campaign deactivate", campaign_id)
     say(f"The campaign {campaign_id} is deactivated.")
 
 
@@ -152,13 +152,13 @@ def create_field(
         raise click.ClickException(f"Invalid custom field {name!r}: use custom_field_1 to custom_field_999.")
     number = int(match.group(1))
     choices = _choices(kind, choices)
-    with opened() as core, writing(core) as connection:
+    with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
-        if any(row["number"] == number for row in accounts.custom_fields(connection, account)):
+        if any(row["number"] == number for row in accounts.list_custom_fields(connection, account)):
             raise click.ClickException(f"The account has a {name} already.")
         values: dict[str, object] = {"label": label, "type": kind, "choices": choices, "searchable": searchable}
         accounts.create_custom_field(connection, account, number, is_unique=unique, **values)
-        accounts.note(connection, account, "cli", "field create", name)
+        accounts.add_audit_line(connection, account, "cli", "field create", name)
     if as_json:
         shown: dict[str, object] = {"name": name, **values, "unique": unique}
         print_json(shown)
@@ -176,8 +176,8 @@ def list_fields(account_id: str, as_json: bool) -> None:
     Example:
       tillgate field list greatwidgets
     """
-    with opened() as core, core.database.reading() as connection:
-        found = accounts.custom_fields(connection, account_row(connection, account_id)["id"])
+    with opened() as context, context.database.reading() as connection:
+        found = accounts.list_custom_fields(connection, account_row(connection, account_id)["id"])
     rows: list[dict[str, object]] = [
         {
             "name": f"custom_field_{row['number']}",

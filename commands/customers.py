@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 
 from commands.opening import account_row, opened
 from commands.printing import iso, json_option, money, print_json, print_table
-from importing.fields import PROFILE
-from importing.guard import guard
-from storage import accounts
-from storage.customers import Customer, everyone, find
+from importing.fields import PROFILE_FIELDS
+from importing.reading.csv_formula_guard import guard
+from storage.queries import accounts
+from storage.queries.customers import Customer, find_customer, stream_customers
 
 KEYS = ("code", "card_number")
-COLUMNS = (*KEYS, *PROFILE, "customer_username")
+COLUMNS = (*KEYS, *PROFILE_FIELDS, "customer_username")
 
 
 @click.command()
@@ -34,12 +34,12 @@ def customers(account_id: str, code: str | None, card_number: str | None, as_jso
       tillgate customers greatwidgets
       tillgate customers greatwidgets --code 33445566 --json
     """
-    with opened() as core, core.database.reading() as connection:
+    with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         fields = _custom_fields(connection, account)
-        found: Iterable[Customer] = everyone(connection, account)
+        found: Iterable[Customer] = stream_customers(connection, account)
         if code is not None or card_number is not None:
-            one = find(connection, account, code=code, card_number=card_number)
+            one = find_customer(connection, account, code=code, card_number=card_number)
             found = [one] if one else []
         if as_json:
             print_json(as_object(customer, fields) for customer in found)
@@ -63,10 +63,10 @@ def export(account_id: str, form: str) -> None:
       tillgate export greatwidgets > customers.csv
       tillgate export greatwidgets --format jsonl | head -1
     """
-    with opened() as core, core.database.reading() as connection:
+    with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         fields = _custom_fields(connection, account)
-        found = everyone(connection, account)
+        found = stream_customers(connection, account)
         if form == "csv":
             _write_csv(found, fields)
         else:
@@ -101,7 +101,7 @@ def _write_csv(found: Iterator[Customer], fields: Sequence[str]) -> None:
 
 
 def _custom_fields(connection: Connection, account: int) -> list[str]:
-    return [f"custom_field_{row['number']}" for row in accounts.custom_fields(connection, account)]
+    return [f"custom_field_{row['number']}" for row in accounts.list_custom_fields(connection, account)]
 
 
 def _balances(customer: Customer) -> str:

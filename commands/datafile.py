@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 
-from importing import decode, failed
+from importing import failed_rows
 from importing.batch import Delimited, Header, Source
-from importing.charset import Evidence
-from importing.faults import Fault
+from importing.errors import ApiError
 from importing.fields import Field
+from importing.reading import row_reader
+from importing.reading.charset import CharsetDetector
 from legacy_api.headers import headers
 
 PIECE = 256 * 1024
@@ -64,7 +65,7 @@ def on_disk(path: str, folder: Path) -> Iterator[Path]:
 
 def charset_of(path: Path) -> tuple[str, str]:
     """The charset's name and codec: UTF-8 where all of the file is valid, else Windows-1252."""
-    evidence = Evidence()
+    evidence = CharsetDetector()
     with path.open("rb") as file:
         while piece := file.read(PIECE):
             evidence.take(piece)
@@ -88,7 +89,7 @@ def data_in(file: DataFile, codec: str, delimited: Delimited, named: Sequence[st
     source = Source(file, codec, os.fstat(file.fileno()).st_size)
     if named:
         return source, list(named)
-    names, file.start = decode.first_row(source, delimited)
+    names, file.start = row_reader.read_first_row(source, delimited)
     return Source(file, codec, source.size - file.start), names
 
 
@@ -97,13 +98,13 @@ def named_columns(names: Sequence[str], custom: Mapping[str, Field]) -> tuple[He
 
     What stands in front of the columns of a file of failed rows is no data.
     """
-    own = failed.front(names)
+    own = failed_rows.count_added_columns(names)
     names = [*[""] * own, *names[own:]]
     while names and not names[-1]:
         names = names[:-1]
     try:
         return headers({f"profiles_header_{number}": name for number, name in enumerate(names, 1)}, custom)
-    except Fault as fault:
+    except ApiError as fault:
         if fault.code == "no_header":
             raise click.ClickException("The file names no column that is known.") from None
         raise click.ClickException(fault.message.replace("profiles_header_", "column ")) from None

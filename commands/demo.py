@@ -26,14 +26,14 @@ from rich.syntax import Syntax
 
 from commands.opening import opened, writing
 from commands.printing import rich_table
-from importing import run
-from importing.account import load
+from importing import import_batch
+from importing.account_settings import load
 from importing.batch import Batch, CampaignType, Delimited, Source
-from importing.core import Core
+from importing.context import Context
 from legacy_api.headers import headers
 from settings import PREFIX, Settings
-from storage import accounts
-from storage.customers import everyone
+from storage.queries import accounts
+from storage.queries.customers import stream_customers
 
 ACCOUNT = "greatwidgets"
 USER = "john1970"
@@ -93,10 +93,10 @@ def demo(leave: bool) -> None:
         signal.signal(stop, _interrupt)
     with tempfile.TemporaryDirectory(prefix="tillgate-demo-") as scratch:
         settings = Settings(data_dir=Path(scratch), database_url=f"sqlite:///{scratch}/tillgate.db", secret=None)
-        with opened(settings) as core:
-            _furnish(core)
+        with opened(settings) as context:
+            _furnish(context)
             with _server(Path(scratch)) as url:
-                _Show(console, core, f"{url}/api.php").run()
+                _Show(console, context, f"{url}/api.php").run()
                 if not leave:
                     _stay(console, url, scratch)
 
@@ -105,17 +105,17 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _furnish(core: Core) -> None:
-    with writing(core) as connection:
+def _furnish(context: Context) -> None:
+    with writing(context) as connection:
         account = accounts.create_account(connection, ACCOUNT, "Great Widgets Inc.")
-        accounts.create_user(connection, account, USER, core.digests.api_key(KEY), may_import=True)
+        accounts.create_user(connection, account, USER, context.digests.api_key(KEY), may_import=True)
         for campaign_id in CAMPAIGNS:
             name = f"Points {campaign_id}"
             accounts.create_campaign(connection, account, campaign_id, name, CampaignType.POINTS.value)
     named = headers({f"profiles_header_{number}": name for number, name in enumerate(COLUMNS, 1)}, {})
     source = Source(io.BytesIO(KNOWN), "utf-8", len(KNOWN))
-    campaign = load(core, account).campaigns[CAMPAIGNS[0]]
-    run.run(core, Batch(account, "cli", "cli", named, Delimited("|"), source, campaigns=(campaign,)))
+    campaign = load(context, account).campaigns[CAMPAIGNS[0]]
+    import_batch.run(context, Batch(account, "cli", "cli", named, Delimited("|"), source, campaigns=(campaign,)))
 
 
 @contextmanager
@@ -172,7 +172,7 @@ class _Show:
     """The acts of the demo, one after another. `url` is the protocol's."""
 
     console: Console
-    core: Core
+    context: Context
     url: str
 
     def run(self) -> None:
@@ -218,9 +218,9 @@ class _Show:
 
     def _customers(self, title: str) -> None:
         self._title(title)
-        with self.core.database.reading() as connection:
+        with self.context.database.reading() as connection:
             account = accounts.find_account(connection, ACCOUNT)
             assert account is not None
-            found = list(everyone(connection, account["id"]))
+            found = list(stream_customers(connection, account["id"]))
         rows = [[*(customer.row[name] or "" for name in COLUMNS), str(len(customer.balances))] for customer in found]
         self.console.print(rich_table((*COLUMNS, "campaigns"), rows))

@@ -166,7 +166,7 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_schema(database: Database, shown: str) -> Iterator[Finding]:
-    current, head = migrate.current(database), migrate.head()
+    current, head = migrate.current_revision(database), migrate.newest_revision()
     if current == head:
         yield Finding("database", True, f"{shown} is reachable and at revision {head}.")
     else:

@@ -13,11 +13,11 @@ from commands.datafile import DataFile, charset_of, data_in, delimiter_of, named
 from commands.opening import account_row, opened
 from commands.printing import json_option, plural, print_json, print_table, say
 from commands.progress import reading
-from importing import run
-from importing.account import Account, load
+from importing import import_batch
+from importing.account_settings import AccountSettings, load
 from importing.batch import Batch, Campaign, Delimited, Mode, OnError, Outcome
-from importing.core import Core
-from importing.faults import Fault, Problem
+from importing.context import Context
+from importing.errors import ApiError, Problem
 from importing.fields import AUTO_ADD
 
 # What people read of a long list; --json has all of it.
@@ -62,25 +62,25 @@ def import_(account_id: str, file: str, as_json: bool, dry_run: bool, **options:
       tillgate import greatwidgets customers.csv --mode update --campaign 898989889
       tillgate import greatwidgets till.txt --delimiter pipe --header code --header phone --dry-run
     """
-    with opened() as core, on_disk(file, core.database.data_dir) as path, DataFile(path) as data:
+    with opened() as context, on_disk(file, context.database.data_dir) as path, DataFile(path) as data:
         charset, codec = charset_of(path)
-        batch = _batch(core, account_id, data, (codec, delimiter_of(options["delimiter"], path)), options)
+        batch = _batch(context, account_id, data, (codec, delimiter_of(options["delimiter"], path)), options)
         name = "standard input" if file == "-" else Path(file).name
         verb = "Checking" if dry_run else "Importing"
         with reading(f"{verb} {name}, {batch.source.size:,} bytes, for {account_id}", batch.source.size) as told:
             data.watch = told
-            outcome = run.preview(core, batch) if dry_run else run.run(core, batch)
+            outcome = import_batch.preview(context, batch) if dry_run else import_batch.run(context, batch)
         if as_json:
             print_json(_as_json(outcome, charset))
         else:
             _show(outcome)
 
 
-def _batch(core: Core, account_id: str, data: DataFile, form: tuple[str, str], options: dict[str, Any]) -> Batch:
+def _batch(context: Context, account_id: str, data: DataFile, form: tuple[str, str], options: dict[str, Any]) -> Batch:
     codec, delimiter = form
-    with core.database.reading() as connection:
+    with context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
-    known = load(core, account)
+    known = load(context, account)
     delimited = Delimited(delimiter, quotes=True, multiline=True, guarded=True)
     source, names = data_in(data, codec, delimited, options["names"])
     headers = named_columns(names, known.fields)
@@ -103,10 +103,10 @@ def _batch(core: Core, account_id: str, data: DataFile, form: tuple[str, str], o
     )
 
 
-def _campaigns(known: Account, ids: Sequence[str]) -> tuple[Campaign, ...]:
+def _campaigns(known: AccountSettings, ids: Sequence[str]) -> tuple[Campaign, ...]:
     for campaign_id in ids:
         if campaign_id not in known.campaigns:
-            raise Fault("bad_campaign", value=campaign_id)
+            raise ApiError("bad_campaign", value=campaign_id)
     return tuple(known.campaigns[campaign_id] for campaign_id in dict.fromkeys(ids))
 
 

@@ -10,10 +10,11 @@ import click
 
 from commands.opening import opened
 from commands.printing import json_option, print_json, say
-from importing import follow, jobs, mending
-from importing.core import Core
-from importing.faults import Fault
-from storage import batches as stored
+from importing import batch_status, failed_rows_file
+from importing.context import Context
+from importing.errors import ApiError
+from importing.jobs import lifecycle
+from storage.queries import batches as stored
 
 
 @click.command()
@@ -26,10 +27,10 @@ def cancel(batch_id: str, as_json: bool) -> None:
     Example:
       tillgate cancel 3f0c1a52c7b94f1f
     """
-    with opened() as core:
-        account = _account_of(core, batch_id)
-        jobs.cancel(core, account, batch_id, "cli")
-        _show(core, account, batch_id, as_json)
+    with opened() as context:
+        account = _account_of(context, batch_id)
+        lifecycle.cancel(context, account, batch_id, "cli")
+        _show(context, account, batch_id, as_json)
 
 
 @click.command()
@@ -42,10 +43,10 @@ def resume(batch_id: str, as_json: bool) -> None:
     Example:
       tillgate resume 3f0c1a52c7b94f1f
     """
-    with opened() as core:
-        account = _account_of(core, batch_id)
-        jobs.resume(core, account, batch_id, "cli")
-        _show(core, account, batch_id, as_json)
+    with opened() as context:
+        account = _account_of(context, batch_id)
+        lifecycle.resume(context, account, batch_id, "cli")
+        _show(context, account, batch_id, as_json)
 
 
 @click.command()
@@ -62,8 +63,8 @@ def failed(batch_id: str, file: str) -> None:
       tillgate failed 3f0c1a52c7b94f1f > failed.csv
       tillgate failed 3f0c1a52c7b94f1f failed.csv && tillgate import greatwidgets failed.csv
     """
-    with opened() as core:
-        lines = mending.file_of(core, _account_of(core, batch_id), batch_id)
+    with opened() as context:
+        lines = failed_rows_file.failed_rows_csv(context, _account_of(context, batch_id), batch_id)
         if file == "-":
             sys.stdout.writelines(lines)
         else:
@@ -71,18 +72,18 @@ def failed(batch_id: str, file: str) -> None:
             say(f"Written to {file}.")
 
 
-def _account_of(core: Core, batch_id: str) -> int:
-    with core.database.reading() as connection:
-        row = stored.find(connection, batch_id)
+def _account_of(context: Context, batch_id: str) -> int:
+    with context.database.reading() as connection:
+        row = stored.find_anywhere(connection, batch_id)
     if row is None:
-        raise Fault("unknown_batch", value=batch_id)
+        raise ApiError("unknown_batch", value=batch_id)
     return int(row["account_id"])
 
 
-def _show(core: Core, account: int, batch_id: str, as_json: bool) -> None:
-    found = follow.find(core, account, batch_id)
+def _show(context: Context, account: int, batch_id: str, as_json: bool) -> None:
+    found = batch_status.find_batch(context, account, batch_id)
     if found is None:
-        raise Fault("unknown_batch", value=batch_id)
+        raise ApiError("unknown_batch", value=batch_id)
     if as_json:
         print_json({"id": found.id, "status": found.status})
     else:

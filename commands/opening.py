@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 import click
 from sqlalchemy import Connection, RowMapping
 
-from importing.core import Core
+from importing.context import Context
 from settings import Settings, load_settings
-from storage import accounts
 from storage.engine import Busy, Database, Kind
+from storage.queries import accounts
 
 # A command waits longer for its turn to write than a terminal at a till would.
 PATIENCE = 60.0
@@ -19,26 +19,26 @@ MOMENT = 0.5
 
 
 @contextmanager
-def opened(settings: Settings | None = None) -> Iterator[Core]:
+def opened(settings: Settings | None = None) -> Iterator[Context]:
     """The core of this installation. An SQLite database is migrated first; for PostgreSQL the command is named."""
     from app import open_core
 
     settings = settings or load_settings()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    core = open_core(settings)
+    context = open_core(settings)
     try:
-        bring_up(core.database)
-        yield core
+        bring_up(context.database)
+        yield context
     finally:
-        core.queue.close()
-        core.database.dispose()
+        context.queue.close()
+        context.database.dispose()
 
 
 def bring_up(database: Database) -> None:
     """Migrate an SQLite database where it needs it. Refuses a PostgreSQL one that needs it."""
     from storage import migrate, statistics
 
-    if migrate.current(database) != migrate.head():
+    if migrate.current_revision(database) != migrate.newest_revision():
         if database.kind is not Kind.SQLITE:
             raise click.ClickException("The database is not at this release's revision; run: tillgate migrate")
         migrate.upgrade(database)
@@ -48,9 +48,9 @@ def bring_up(database: Database) -> None:
 
 
 @contextmanager
-def writing(core: Core) -> Iterator[Connection]:
+def writing(context: Context) -> Iterator[Connection]:
     """A write transaction, patiently."""
-    with core.database.writing(PATIENCE) as connection:
+    with context.database.writing(PATIENCE) as connection:
         yield connection
 
 

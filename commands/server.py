@@ -82,22 +82,22 @@ def _consume(settings: Settings, goes_on: Callable[[], bool]) -> None:
     from app import open_core
     from consumer import Consumer
 
-    core = open_core(settings)
+    context = open_core(settings)
     try:
-        Consumer(core).run(goes_on)
+        Consumer(context).run(goes_on)
     finally:
-        core.queue.close()
-        core.database.dispose()
+        context.queue.close()
+        context.database.dispose()
 
 
 def _application(settings: Settings) -> Callable[..., Any]:
     """The application of one server process, and beside it the upkeep, which ends with the process."""
     from app import create_app, open_core
-    from importing import upkeep
+    from server import maintenance
 
-    core = open_core(settings)
-    threading.Thread(target=upkeep.tend_for_ever, args=(core, threading.Event()), daemon=True).start()
-    return create_app(settings, core)
+    context = open_core(settings)
+    threading.Thread(target=maintenance.run_until_stopped, args=(context, threading.Event()), daemon=True).start()
+    return create_app(settings, context)
 
 
 @click.command()
@@ -118,16 +118,16 @@ def migrate(revision: str | None, as_json: bool) -> None:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url, settings.data_dir)
     try:
-        before = migrations.current(database)
+        before = migrations.current_revision(database)
         if revision is None:
             migrations.upgrade(database)
         else:
             _move(database, revision)
-        after = migrations.current(database)
+        after = migrations.current_revision(database)
     finally:
         database.dispose()
     if as_json:
-        print_json({"before": before or "", "after": after or "", "head": migrations.head()})
+        print_json({"before": before or "", "after": after or "", "head": migrations.newest_revision()})
     else:
         say(f"The database is at revision {after or 'base'}{'; nothing was to do' if after == before else ''}.")
 
@@ -138,7 +138,7 @@ def _move(database: Database, revision: str) -> None:
     from storage import migrate as migrations
 
     try:
-        if _is_older(revision, migrations.current(database)):
+        if _is_older(revision, migrations.current_revision(database)):
             migrations.downgrade(database, revision)
         else:
             migrations.upgrade(database, revision)

@@ -8,11 +8,12 @@ import sys
 import click
 from sqlalchemy import Connection, RowMapping
 
+from auth import admin_sessions
 from commands.opening import account_row, checked_id, opened, writing
 from commands.printing import iso, json_option, print_json, print_table, say
-from importing import secrets, signin
-from storage import accounts, admins
-from storage.engine import now
+from crypto import digests
+from storage.engine import now_ms
+from storage.queries import accounts, admins
 
 _DURATION = re.compile(r"(\d+)\s*([smhd])", re.IGNORECASE)
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -58,12 +59,12 @@ def create(user_id: str, account_id: str, key: str | None, no_import: bool, as_j
     """
     checked_id(user_id, "user id")
     key = _given_or_new(key)
-    with opened() as core, writing(core) as connection:
+    with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)
         if accounts.find_user(connection, user_id):
             raise click.ClickException(f"There is an API user {user_id!r} already; user ids are unique here.")
-        accounts.create_user(connection, account["id"], user_id, core.digests.api_key(key), may_import=not no_import)
-        accounts.note(connection, account["id"], "cli", "user create", user_id)
+        accounts.create_user(connection, account["id"], user_id, context.digests.api_key(key), may_import=not no_import)
+        accounts.add_audit_line(connection, account["id"], "cli", "user create", user_id)
     if as_json:
         print_json({"user_id": user_id, "account_id": account_id, "api_key": key, "may_import": not no_import})
         return
@@ -82,12 +83,12 @@ def rotate(user_id: str, overlap: int, as_json: bool) -> None:
     Example:
       tillgate user rotate john1970 --overlap 7d
     """
-    key = secrets.new_api_key()
-    with opened() as core, writing(core) as connection:
+    key = digests.new_api_key()
+    with opened() as context, writing(context) as connection:
         row = _user_row(connection, user_id)
-        until = now() + overlap
-        accounts.rotate_user(connection, user_id, core.digests.api_key(key), until)
-        accounts.note(connection, row["account_id"], "cli", "user rotate", user_id)
+        until = now_ms() + overlap
+        accounts.rotate_user(connection, user_id, context.digests.api_key(key), until)
+        accounts.add_audit_line(connection, row["account_id"], "cli", "user rotate", user_id)
     if as_json:
         print_json({"user_id": user_id, "api_key": key, "old_key_until": iso(until)})
         return
@@ -104,10 +105,10 @@ def disable(user_id: str) -> None:
     Example:
       tillgate user disable john1970
     """
-    with opened() as core, writing(core) as connection:
+    with opened() as context, writing(context) as connection:
         row = _user_row(connection, user_id)
         accounts.disable_user(connection, user_id)
-        accounts.note(connection, row["account_id"], "cli", "user disable", user_id)
+        accounts.add_audit_line(connection, row["account_id"], "cli", "user disable", user_id)
     say(f"The API user {user_id} is disabled.")
 
 
@@ -121,8 +122,8 @@ def list_(account_id: str, as_json: bool) -> None:
     Example:
       tillgate user list greatwidgets
     """
-    with opened() as core, core.database.reading() as connection:
-        found = accounts.users(connection, account_row(connection, account_id)["id"])
+    with opened() as context, context.database.reading() as connection:
+        found = accounts.list_users(connection, account_row(connection, account_id)["id"])
     rows = [{**{n: row[n] for n in ("user_id", "may_import", "disabled")}, **_times(row)} for row in found]
     if as_json:
         print_json(rows)
@@ -161,17 +162,17 @@ def create_admin(email: str, account_id: str | None, role: str, password_stdin: 
       pass show tillgate | tillgate admin create ann@example.com --password-stdin
     """
     email = checked_id(email, "e-mail address").lower()
-    if not signin.is_email(email):
+    if not admin_sessions.is_email(email):
         raise click.ClickException(f"Invalid e-mail address: {email!r}.")
-    with opened() as core:
-        with core.database.reading() as connection:
+    with opened() as context:
+        with context.database.reading() as connection:
             account = account_row(connection, account_id)["id"] if account_id is not None else None
-            if admins.find(connection, email):
+            if admins.find_admin(connection, email):
                 raise click.ClickException(f"There is an administrator {email!r} already.")
-        digest = secrets.password(_password(password_stdin))
-        with writing(core) as connection:
-            admins.create(connection, email, account, role, digest)
-            accounts.note(connection, account, "cli", "admin create", email)
+        digest = digests.hash_password(_password(password_stdin))
+        with writing(context) as connection:
+            admins.create_admin(connection, email, account, role, digest)
+            accounts.add_audit_line(connection, account, "cli", "admin create", email)
     if as_json:
         print_json({"email": email, "account_id": account_id, "role": role})
     else:
@@ -180,7 +181,7 @@ def create_admin(email: str, account_id: str | None, role: str, password_stdin: 
 
 def _given_or_new(key: str | None) -> str:
     if key is None:
-        return secrets.new_api_key()
+        return digests.new_api_key()
     # The protocols trim what is sent: with blanks around it, a key would never match.
     key = key.strip()
     if not key:
@@ -197,7 +198,7 @@ def _user_row(connection: Connection, user_id: str) -> RowMapping:
 
 def _times(row: RowMapping) -> dict[str, str]:
     old = row["old_key_until"]
-    return {"old_key_until": iso(old) if old > now() else "", "created_at": iso(row["created_at"])}
+    return {"old_key_until": iso(old) if old > now_ms() else "", "created_at": iso(row["created_at"])}
 
 
 def _password(from_stdin: bool) -> str:

@@ -7,11 +7,11 @@ from sqlalchemy import Connection, RowMapping
 
 from commands.opening import account_row, opened, writing
 from commands.printing import iso, json_option, print_json, print_table, say
-from importing import webhooks
-from importing.posting import Refused
-from importing.vault import WrongSecret
-from storage import accounts
-from storage import webhooks as stored
+from crypto.encryption import DecryptionError
+from storage.queries import accounts
+from storage.queries import webhooks as stored
+from webhooks import deliveries
+from webhooks.safe_http import UrlRefused
 
 
 @click.group()
@@ -37,15 +37,15 @@ def create(account_id: str, url: str, as_json: bool) -> None:
     Example:
       tillgate webhook create greatwidgets https://shop.example.com/tillgate
     """
-    with opened() as core:
-        with core.database.reading() as connection:
+    with opened() as context:
+        with context.database.reading() as connection:
             account = account_row(connection, account_id)["id"]
         try:
-            made = webhooks.register(core, account, url)
-        except Refused as error:
+            made = deliveries.register_webhook(context, account, url)
+        except UrlRefused as error:
             raise click.ClickException(str(error)) from error
-        with writing(core) as connection:
-            accounts.note(connection, account, "cli", "webhook create", made.id)
+        with writing(context) as connection:
+            accounts.add_audit_line(connection, account, "cli", "webhook create", made.id)
     if as_json:
         print_json({"id": made.id, "url": made.url, "secret": made.secret})
         return
@@ -63,9 +63,9 @@ def list_(account_id: str, as_json: bool) -> None:
     Example:
       tillgate webhook list greatwidgets
     """
-    with opened() as core, core.database.reading() as connection:
+    with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
-        rows = [_line(connection, row) for row in stored.registered(connection, account)]
+        rows = [_line(connection, row) for row in stored.list_webhooks(connection, account)]
     if as_json:
         print_json(rows)
     else:
@@ -83,11 +83,11 @@ def delete(account_id: str, webhook_id: str) -> None:
     Example:
       tillgate webhook delete greatwidgets 9b2f6c1d0e8a7745
     """
-    with opened() as core, writing(core) as connection:
+    with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
-        if not stored.remove(connection, account, webhook_id):
+        if not stored.remove_webhook(connection, account, webhook_id):
             raise _unknown(webhook_id)
-        accounts.note(connection, account, "cli", "webhook delete", webhook_id)
+        accounts.add_audit_line(connection, account, "cli", "webhook delete", webhook_id)
     say(f"The webhook {webhook_id} was deleted.")
 
 
@@ -102,14 +102,14 @@ def test(account_id: str, webhook_id: str, as_json: bool) -> None:
     Example:
       tillgate webhook test greatwidgets 9b2f6c1d0e8a7745
     """
-    with opened() as core:
-        with core.database.reading() as connection:
-            hook = stored.find(connection, account_row(connection, account_id)["id"], webhook_id)
+    with opened() as context:
+        with context.database.reading() as connection:
+            hook = stored.find_webhook(connection, account_row(connection, account_id)["id"], webhook_id)
         if hook is None:
             raise _unknown(webhook_id)
         try:
-            answer = webhooks.test(core, account_id, hook)
-        except WrongSecret as error:
+            answer = deliveries.test_webhook(context, account_id, hook)
+        except DecryptionError as error:
             raise click.ClickException("The webhook was made under another TILLGATE_SECRET; make it again.") from error
     if not answer.taken:
         raise click.ClickException(f"The webhook did not take it: {answer.error.rstrip('.')}.")
@@ -120,12 +120,12 @@ def test(account_id: str, webhook_id: str, as_json: bool) -> None:
 
 
 def _line(connection: Connection, row: RowMapping) -> dict[str, object]:
-    counts = stored.counts(connection, row["account_id"], row["id"])
-    last = stored.last_tried(connection, row["account_id"], row["id"])
+    counts = stored.count_deliveries(connection, row["account_id"], row["id"])
+    last = stored.find_last_tried(connection, row["account_id"], row["id"])
     return {
         "id": row["id"],
         "url": row["url"],
-        "waiting": sum(counts.get(state, 0) for state in stored.OPEN),
+        "waiting": sum(counts.get(state, 0) for state in stored.OPEN_STATES),
         "failed": counts.get("failed", 0),
         "last_attempt": "" if last is None else last["error"] or last["state"],
         "created_at": iso(row["created_at"]),

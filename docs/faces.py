@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from importing.faults import Fault
-from importing.fields import Field, Into, Kind
+from importing.errors import ApiError
+from importing.fields import Field, FieldDestination, FieldKind
 from modern_api import grid, people, sessions, solivio, voucherify
 from modern_api.routes import Face, Refusal
 
@@ -19,16 +19,16 @@ SECTIONS: Mapping[int, str] = {
     24: "Solivio and signing in",
 }
 
-_VALUES: Mapping[Kind, str] = {
-    Kind.KEY: "any text, compared exactly",
-    Kind.TEXT: "any text",
-    Kind.FULL_NAME: "a full name",
-    Kind.EMAIL: "any text; an odd one is a warning",
-    Kind.PHONE: "any text; an odd one is a warning",
-    Kind.ISO_DATE: "an ISO 8601 date",
-    Kind.DATE: "a date YYYY-MM-DD",
-    Kind.PICK: "one of {choices}, in any case",
-    Kind.COUNTRY: "two letters, ISO 3166-1 alpha-2",
+_VALUES: Mapping[FieldKind, str] = {
+    FieldKind.KEY: "any text, compared exactly",
+    FieldKind.TEXT: "any text",
+    FieldKind.FULL_NAME: "a full name",
+    FieldKind.EMAIL: "any text; an odd one is a warning",
+    FieldKind.PHONE: "any text; an odd one is a warning",
+    FieldKind.ISO_DATE: "an ISO 8601 date",
+    FieldKind.DATE: "a date YYYY-MM-DD",
+    FieldKind.PICK: "one of {choices}, in any case",
+    FieldKind.COUNTRY: "two letters, ISO 3166-1 alpha-2",
 }
 
 
@@ -40,9 +40,9 @@ def _columns(fields: Sequence[Field]) -> Rows:
 
 
 def _kept(field: Field) -> str:
-    if field.kind is Kind.FULL_NAME:
+    if field.kind is FieldKind.FULL_NAME:
         return "`first_name` and `last_name`"
-    return f"attribute `{field.target}`" if field.into is Into.ATTRIBUTE else f"`{field.target}`"
+    return f"attribute `{field.target}`" if field.into is FieldDestination.ATTRIBUTE else f"`{field.target}`"
 
 
 def _needed() -> Rows:
@@ -61,7 +61,7 @@ def _refusals(face: Face, name: str) -> Rows:
     rows = []
     for status, meaning in sorted(face.errors.items()):
         code = "request_id_reused" if status == 422 else "bug"
-        told = face.refused(Refusal(status, Fault(code, request_id="", value=""), "", {}))
+        told = face.refused(Refusal(status, ApiError(code, request_id="", value=""), "", {}))
         rows.append((str(status), f"`{told[name]}`", meaning))
     return ("status", name, "meaning"), rows
 
@@ -83,7 +83,7 @@ def _meanings(face: people.Face) -> Rows:
 
 TABLES: Mapping[str, Callable[[], Rows]] = {
     "voucherify columns": lambda: _columns(voucherify.STANDARD),
-    "voucherify refusals": lambda: _refusals(voucherify.FACE, "key"),
+    "voucherify refusals": lambda: _refusals(voucherify.FACE, "field_name"),
     "grid columns": lambda: _columns(grid.COLUMNS),
     "grid required": _needed,
     "grid refusals": lambda: _refusals(grid.FACE, "code"),

@@ -1,6 +1,6 @@
 """`python -m docs.generate`: writes the tables of the documents, from the code and from the `.toml` files beside this one.
 
-A table stands between `<!-- table: name -->` and `<!-- end of table -->`. tests/test_docs.py fails while one of them is
+A table stands between `<!-- table: name -->` and `<!-- end of table -->`. tests/house/test_docs.py fails while one of them is
 not what this program would write.
 """
 
@@ -18,14 +18,16 @@ from typing import Any
 import click
 
 import connection
+from auth import lockout
 from cli import tillgate
 from docs import faces
-from importing import decode, lockout, upkeep
-from importing.account import KINDS
-from importing.faults import FAULTS, PROBLEMS, WARNINGS, Category, Declaration
-from importing.fields import ALIASES, STANDARD, Field, Into, Kind, custom_field
+from importing.account_settings import KIND_OF_TYPE
+from importing.errors import API_ERRORS, PROBLEMS, WARNINGS, ErrorCategory, ErrorSpec
+from importing.fields import HEADER_ALIASES, STANDARD_FIELDS, Field, FieldDestination, FieldKind, make_custom_field
+from importing.reading import row_reader
 from legacy_api import calls, collector, envelope, face
 from legacy_api.form import Limits
+from server import maintenance
 from settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parent
@@ -33,25 +35,25 @@ DOCUMENTS = (FOLDER / "protocol.md", FOLDER / "operations.md", FOLDER / "faces.m
 
 MARKED = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
-VALUES: Mapping[Kind, str] = {
-    Kind.KEY: "any text, compared exactly; blank counts as not given",
-    Kind.TEXT: "any text",
-    Kind.DATE: "`YYYY-MM-DD`, a real date; `0000-00-00` and blank are no date",
-    Kind.DATE_TIME: "`YYYY-MM-DD` or `YYYY-MM-DD HH:MM:SS`; `0000-00-00` and blank are no date",
-    Kind.PICK: "one of its choices, in any case; kept as defined",
-    Kind.LIST: "several of its choices, separated by commas, in any case; kept as defined",
-    Kind.EMAIL: "any text",
-    Kind.PHONE: "any text",
-    Kind.USERNAME: "any text",
-    Kind.SECRET: "any text, or a hash of the kinds `$argon2id$`, `$2y$`, `$2b$`, which is kept as given",
-    Kind.AMOUNT: "a number, or a name or id of an item; see [auto_add](#auto_add)",
+VALUES: Mapping[FieldKind, str] = {
+    FieldKind.KEY: "any text, compared exactly; blank counts as not given",
+    FieldKind.TEXT: "any text",
+    FieldKind.DATE: "`YYYY-MM-DD`, a real date; `0000-00-00` and blank are no date",
+    FieldKind.DATE_TIME: "`YYYY-MM-DD` or `YYYY-MM-DD HH:MM:SS`; `0000-00-00` and blank are no date",
+    FieldKind.PICK: "one of its choices, in any case; kept as defined",
+    FieldKind.LIST: "several of its choices, separated by commas, in any case; kept as defined",
+    FieldKind.EMAIL: "any text",
+    FieldKind.PHONE: "any text",
+    FieldKind.USERNAME: "any text",
+    FieldKind.SECRET: "any text, or a hash of the kinds `$argon2id$`, `$2y$`, `$2b$`, which is kept as given",
+    FieldKind.AMOUNT: "a number, or a name or id of an item; see [auto_add](#auto_add)",
 }
-KEPT: Mapping[Into, str] = {
-    Into.COLUMN: "as given",
-    Into.CUSTOM: "as given",
-    Into.ATTRIBUTE: "as given",
-    Into.DIGEST: "a salted, keyed digest",
-    Into.LEDGER: "an entry of the ledger",
+KEPT: Mapping[FieldDestination, str] = {
+    FieldDestination.COLUMN: "as given",
+    FieldDestination.CUSTOM: "as given",
+    FieldDestination.ATTRIBUTE: "as given",
+    FieldDestination.DIGEST: "a salted, keyed digest",
+    FieldDestination.LEDGER: "an entry of the ledger",
 }
 SECTIONS: Mapping[int, str] = {
     1: "Transport",
@@ -73,7 +75,7 @@ MODERN_ONLY = frozenset(
     | {"too_many_columns", "column_twice", "missing_column", "bad_limit", "bad_end_date"}
     | {"foreign_origin", "not_signed_in", "not_admin", "no_account", "bad_json", "bad_body"}
 )
-# Raised where the console's users sign in (importing/signin.py).
+# Raised where the console's users sign in (auth/admin_sessions.py).
 SIGN_IN_ONLY = frozenset({"bad_password", "locked_out", "bad_email", "bad_callback_url"})
 
 
@@ -108,22 +110,22 @@ def _entries(name: str) -> list[Any]:
 
 
 def field_table() -> Iterator[str]:
-    rows = ((f"`{f.name}`", VALUES[f.kind], _limit(f), KEPT[f.into], _remark(f)) for f in STANDARD)
+    rows = ((f"`{f.name}`", VALUES[f.kind], _limit(f), KEPT[f.into], _remark(f)) for f in STANDARD_FIELDS)
     yield from _table(("header", "value", "characters", "kept", "remark"), rows)
 
 
 def custom_field_table() -> Iterator[str]:
     rows = []
-    for name, kind in KINDS.items():
-        length = _limit(custom_field(1, "", kind))
-        if kind is Kind.TEXT:
-            length += f"; {_limit(custom_field(1, '', kind, unique=True))} where unique or searchable"
+    for name, kind in KIND_OF_TYPE.items():
+        length = _limit(make_custom_field(1, "", kind))
+        if kind is FieldKind.TEXT:
+            length += f"; {_limit(make_custom_field(1, '', kind, unique=True))} where unique or searchable"
         rows.append((name, VALUES[kind], length))
     yield from _table(("type", "value", "characters"), rows)
 
 
 def alias_table() -> Iterator[str]:
-    yield from _table(("sent", "read as"), ((f"`{sent}`", f"`{name}`") for sent, name in ALIASES.items()))
+    yield from _table(("sent", "read as"), ((f"`{sent}`", f"`{name}`") for sent, name in HEADER_ALIASES.items()))
 
 
 def parameter_table(call: str) -> Iterator[str]:
@@ -150,7 +152,7 @@ def fault_table() -> Iterator[str]:
             str(status(fault.category, http=False)),
             str(status(fault.category, http=True)),
         )
-        for fault in FAULTS.values()
+        for fault in API_ERRORS.values()
     )
     yield from _table(("code", "text", "`always-200`", "`http`"), rows)
 
@@ -165,16 +167,16 @@ def _where(code: str) -> str:
     return " (signing in only)" if code in SIGN_IN_ONLY else ""
 
 
-def status(category: Category, *, http: bool) -> int:
+def status(category: ErrorCategory, *, http: bool) -> int:
     """The HTTP status of a refusal, JSONP apart, under either value of TILLGATE_LEGACY_STATUS."""
-    if category is Category.BUSY:
+    if category is ErrorCategory.BUSY:
         return HTTPStatus.SERVICE_UNAVAILABLE.value
-    if category is Category.BUG:
+    if category is ErrorCategory.BUG:
         return HTTPStatus.INTERNAL_SERVER_ERROR.value
     return face.STATUS.get(category, HTTPStatus.BAD_REQUEST).value if http else HTTPStatus.OK.value
 
 
-def row_table(declarations: Mapping[str, Declaration]) -> Iterator[str]:
+def row_table(declarations: Mapping[str, ErrorSpec]) -> Iterator[str]:
     rows = ((f"`{found.code}`", _template(found)) for found in declarations.values())
     yield from _table(("code", "text"), rows)
 
@@ -211,17 +213,17 @@ def limit_table() -> Iterator[str]:
             "data of all requests that have not shown valid credentials yet, a process",
             _size(Limits(max_body=0).spool_budget),
         ),
-        ("one row", f"{decode.LONGEST:,} characters, or what its columns allow if that is more"),
+        ("one row", f"{row_reader.MIN_ROW_LIMIT:,} characters, or what its columns allow if that is more"),
         ("`request_id`", f"{envelope.LONGEST_REQUEST_ID} characters"),
         (
             "failures of a user from an address, within "
-            f"{lockout.WINDOW // lockout.MINUTE} minutes · of an address · the lock",
-            f"{lockout.PAIR_LIMIT} · {lockout.ADDRESS_LIMIT} · {lockout.FIRST_LOCK // lockout.MINUTE} minute, "
-            f"doubling up to {lockout.LONGEST_LOCK // lockout.MINUTE}",
+            f"{lockout.WINDOW_MS // lockout.MINUTE_MS} minutes · of an address · the lock",
+            f"{lockout.PAIR_LIMIT} · {lockout.ADDRESS_LIMIT} · {lockout.FIRST_LOCK_MS // lockout.MINUTE_MS} minute, "
+            f"doubling up to {lockout.LONGEST_LOCK_MS // lockout.MINUTE_MS}",
         ),
         ("a head that does not come to its end", f"{connection.HEAD_SECONDS:.0f} s"),
         ("a body that stalls", f"{connection.STALL_SECONDS:.0f} s"),
-        ("stored replies are kept for", f"at least {upkeep.REPLY_DAYS} days"),
+        ("stored replies are kept for", f"at least {maintenance.REPLIES_KEPT_DAYS} days"),
     )
     yield from _table(("what", "limit"), rows)
 
@@ -326,7 +328,7 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
-def _template(declaration: Declaration) -> str:
+def _template(declaration: ErrorSpec) -> str:
     return declaration.template.replace("<", "&lt;").replace("{rows_text}", "{the first 10 problems}")
 
 
@@ -336,7 +338,7 @@ def _limit(field: Field) -> str:
 
 def _remark(field: Field) -> str:
     # What the other columns say already is not said twice.
-    return "" if field.note in VALUES[field.kind] or field.into is Into.DIGEST else field.note
+    return "" if field.note in VALUES[field.kind] or field.into is FieldDestination.DIGEST else field.note
 
 
 def _shown_by(name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO, NamedTuple
 
-from importing.faults import Problem
+from importing.errors import Problem
 from importing.fields import Field
 
 
@@ -55,7 +55,7 @@ class Delimited:
 
     `quotes`: a value may be quoted as RFC 4180 says. `multiline`: a quoted value may span lines (files);
     the legacy protocol never lets it, so that a stray quote spoils one row only. `guarded`: a file that our own export
-    may have written; the guard before what a spreadsheet would run comes off again (see `importing.guard`).
+    may have written; the guard before what a spreadsheet would run comes off again (see `importing.reading.csv_formula_guard`).
     """
 
     delimiter: str
@@ -129,7 +129,7 @@ class Batch(NamedTuple):
     campaigns: tuple[Campaign, ...] = ()
     request_key: str | None = None
     request_digest: bytes = b""
-    since: int | None = None
+    last_change: int | None = None
     charset: str = "UTF-8"
     names: tuple[str, ...] = ()
     requirements: tuple[Requirement, ...] = ()
@@ -138,7 +138,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class AssignedKey:
     """What a sender learns of a row that came without a code, or that got a card made."""
 
     row: int
@@ -165,7 +165,7 @@ class Outcome(NamedTuple):
 
     batch_id: str
     counts: Counts
-    made: Iterable[Made]
+    made: Iterable[AssignedKey]
     problems: Iterable[Problem]
     warnings: Iterable[Problem]
     charset: str
@@ -184,7 +184,7 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
+class UndoOutcome:
     """What an undo did, or in a preview would do (`batch_id` is "" then). The counts are customers."""
 
     batch_id: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     """What a value of the field must look like.
 
     In files only: a FULL_NAME becomes a first and a last name, a NAME_KEY a code too; of an ISO_DATE with a time the
@@ -32,7 +32,7 @@ class Kind(StrEnum):
     COUNTRY = "country"
 
 
-class Into(StrEnum):
+class FieldDestination(StrEnum):
     """Where a value is kept."""
 
     COLUMN = "column"
@@ -47,8 +47,8 @@ class Field:
     """One field of a customer. `column` is the column of `customer` (for DIGEST the digest's), or the key inside JSON."""
 
     name: str
-    kind: Kind = Kind.TEXT
-    into: Into = Into.COLUMN
+    kind: FieldKind = FieldKind.TEXT
+    into: FieldDestination = FieldDestination.COLUMN
     column: str = ""
     limit: int = 255
     note: str = ""
@@ -65,21 +65,25 @@ class Field:
         return hash(self.name)
 
 
-CODE = Field("code", Kind.KEY, note="the sender's own id of the customer; made when none is given")
-CARD_NUMBER = Field("card_number", Kind.KEY, note="unique in the account")
-USERNAME = Field("customer_username", Kind.USERNAME, note="unique in the account, in any case")
-PASSWORD = Field("customer_password", Kind.SECRET, Into.DIGEST, "password_digest", note="kept as a digest only")
-PIN = Field("customer_PIN", Kind.SECRET, Into.DIGEST, "pin_digest", note="kept as a digest only")
-AUTO_ADD = Field("auto_add", Kind.AMOUNT, Into.LEDGER, "amount", note="added to the first campaign of the batch")
+CODE = Field("code", FieldKind.KEY, note="the sender's own id of the customer; made when none is given")
+CARD_NUMBER = Field("card_number", FieldKind.KEY, note="unique in the account")
+USERNAME = Field("customer_username", FieldKind.USERNAME, note="unique in the account, in any case")
+PASSWORD = Field(
+    "customer_password", FieldKind.SECRET, FieldDestination.DIGEST, "password_digest", note="kept as a digest only"
+)
+PIN = Field("customer_PIN", FieldKind.SECRET, FieldDestination.DIGEST, "pin_digest", note="kept as a digest only")
+AUTO_ADD = Field(
+    "auto_add", FieldKind.AMOUNT, FieldDestination.LEDGER, "amount", note="added to the first campaign of the batch"
+)
 
-STANDARD: tuple[Field, ...] = (
+STANDARD_FIELDS: tuple[Field, ...] = (
     CARD_NUMBER,
     CODE,
     Field("first_name"),
     Field("last_name"),
-    Field("email", Kind.EMAIL, note="an odd one is a warning"),
-    Field("phone", Kind.PHONE, note="an odd one is a warning"),
-    Field("custom_date", Kind.DATE, note="YYYY-MM-DD"),
+    Field("email", FieldKind.EMAIL, note="an odd one is a warning"),
+    Field("phone", FieldKind.PHONE, note="an odd one is a warning"),
+    Field("custom_date", FieldKind.DATE, note="YYYY-MM-DD"),
     Field("street1"),
     Field("street2"),
     Field("city"),
@@ -92,31 +96,35 @@ STANDARD: tuple[Field, ...] = (
     AUTO_ADD,
 )
 
-BY_NAME: Mapping[str, Field] = {field.name.lower(): field for field in STANDARD}
+FIELD_BY_NAME: Mapping[str, Field] = {field.name.lower(): field for field in STANDARD_FIELDS}
 
 # Other spellings of header names that real clients send. The vendor's own PHP example has `custome_date`.
-ALIASES: Mapping[str, str] = {"custome_date": "custom_date", "custom_field": "custom_field_1"}
+HEADER_ALIASES: Mapping[str, str] = {"custome_date": "custom_date", "custom_field": "custom_field_1"}
 
 # The plain text columns of `customer`: what mode `yes` blanks, besides the user name, secrets and custom fields.
-PROFILE: tuple[str, ...] = tuple(
-    field.name for field in STANDARD if field.into is Into.COLUMN and field.kind not in (Kind.KEY, Kind.USERNAME)
+PROFILE_FIELDS: tuple[str, ...] = tuple(
+    field.name
+    for field in STANDARD_FIELDS
+    if field.into is FieldDestination.COLUMN and field.kind not in (FieldKind.KEY, FieldKind.USERNAME)
 )
 
-LONG_TEXT = 64_000
+LONG_TEXT_LIMIT = 64_000
 
-MASK = "********"  # what stands for a secret that is not told
+SECRET_MASK = "********"  # what stands for a secret that is not told
 
 
-def custom_field(
+def make_custom_field(
     number: int,
     label: str,
-    kind: Kind,
+    kind: FieldKind,
     choices: tuple[str, ...] = (),
     *,
     unique: bool = False,
     searchable: bool = False,
 ) -> Field:
     """The field of an account's custom field. A Text one holds 64,000 characters, or 255 where unique or searchable."""
-    long = kind is Kind.TEXT and not (unique or searchable)
+    long = kind is FieldKind.TEXT and not (unique or searchable)
     name = f"custom_field_{number}"
-    return Field(name, kind, Into.CUSTOM, name, LONG_TEXT if long else 255, "", label, choices, unique)
+    return Field(
+        name, kind, FieldDestination.CUSTOM, name, LONG_TEXT_LIMIT if long else 255, "", label, choices, unique
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from importing.faults import Fault
+from importing.errors import ApiError
 
 RETRY_AFTER = 5
 
@@ -24,7 +24,7 @@ class Budget:
         """Lend `size` bytes if no more than `total` are lent out then; raises the fault `spool_full` otherwise."""
         with self._lock:
             if self._lent + size > total:
-                raise Fault("spool_full", retry_after=RETRY_AFTER)
+                raise ApiError("spool_full", retry_after=RETRY_AFTER)
             self._lent += size
 
     def give_back(self, size: int) -> None:

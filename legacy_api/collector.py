@@ -12,8 +12,8 @@ from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
 from importing.batch import Source
-from importing.charset import UTF_8, Charset, Evidence
-from importing.faults import Fault
+from importing.errors import ApiError
+from importing.reading.charset import UTF_8, Charset, CharsetDetector
 from legacy_api.budget import Loan
 from legacy_api.digest import APART, MEANING, SETTINGS, is_known
 from transport.sink import Sink
@@ -63,7 +63,7 @@ class Data:
         self._head: bytes | None = b""  # what may still turn out to be a BOM; None when that is decided
         self.size = 0
 
-    def write(self, piece: bytes, evidence: Evidence, loan: Loan | None) -> None:
+    def write(self, piece: bytes, evidence: CharsetDetector, loan: Loan | None) -> None:
         if self._head is not None:
             piece = self._head + piece
             if len(piece) < len(_BOM) and _BOM.startswith(piece):
@@ -73,7 +73,7 @@ class Data:
             piece = piece.removeprefix(_BOM)
         self._pour(piece, evidence, loan)
 
-    def end(self, evidence: Evidence, loan: Loan | None) -> None:
+    def end(self, evidence: CharsetDetector, loan: Loan | None) -> None:
         if self._head:
             self._pour(self._head, evidence, loan)
         self._head = None
@@ -82,7 +82,7 @@ class Data:
         except OSError as error:
             raise _disk_full() from error
 
-    def _pour(self, piece: bytes, evidence: Evidence, loan: Loan | None) -> None:
+    def _pour(self, piece: bytes, evidence: CharsetDetector, loan: Loan | None) -> None:
         evidence.take(piece, kept=True)
         if loan is not None:
             loan.grow(len(piece))
@@ -120,9 +120,9 @@ class Data:
             self._file.close()
 
 
-def _disk_full() -> Fault:
+def _disk_full() -> ApiError:
     """Nothing that the sender could mend."""
-    return Fault("spool_full", retry_after=DISK_FULL_RETRY_AFTER)
+    return ApiError("spool_full", retry_after=DISK_FULL_RETRY_AFTER)
 
 
 class Collector(Sink):
@@ -139,7 +139,7 @@ class Collector(Sink):
         self._admit = admit
         self._header_key = header_key
         self._labels = [label]
-        self._evidence = Evidence()
+        self._evidence = CharsetDetector()
         # Those of ASCII alone, which reads the same in every charset, are there as they will be told; the others raw.
         self._plain: dict[str, str] = {}
         self._raw: dict[bytes, bytes] = {}
@@ -187,7 +187,7 @@ class Collector(Sink):
     def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None:
         self._count += 1
         if self._count > MAX_FIELDS:
-            raise Fault("bad_form", reason=f"it has more than {MAX_FIELDS} fields")
+            raise ApiError("bad_form", reason=f"it has more than {MAX_FIELDS} fields")
         if not name.isascii():
             self._evidence.take(name)
             self._evidence.end()
@@ -329,4 +329,4 @@ class Collector(Sink):
     def _refuse_if_known(self, told: str, reason: str) -> None:
         """Unknown fields are ignored, huge ones too: clients forward unrelated extras."""
         if is_known(told):
-            raise Fault("bad_form", reason=reason)
+            raise ApiError("bad_form", reason=reason)

@@ -1,6 +1,6 @@
 """Canonical fields -> what is asked for: the API's number, and the parameters of each call as a Batch or plain values.
 
-Parameters are judged in the order of docs/protocol.md, Parameters; the first that is wrong raises its Fault.
+Parameters are judged in the order of docs/protocol.md, Parameters; the first that is wrong raises its ApiError.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 from marshmallow import EXCLUDE, Schema, pre_load
 from marshmallow import fields as read
 
-from importing import decode
-from importing.access import Access
-from importing.account import Account
+from auth.authenticate import Access
+from importing.account_settings import AccountSettings
 from importing.batch import Batch, Delimited, Header, Mode, OnError
-from importing.core import Core
-from importing.faults import Fault
-from importing.layout import side_by_side
+from importing.context import Context
+from importing.errors import ApiError
+from importing.reading import row_reader
+from importing.reading.column_layout import close_gaps
 from legacy_api.digest import KEPT, Alike, alike
 from legacy_api.form import Form
 from legacy_api.headers import headers
@@ -53,7 +53,7 @@ class Asked(NamedTuple):
     `request_id` is what the reply calls the request, in `X-Request-Id`.
     """
 
-    core: Core
+    context: Context
     access: Access
     form: Form
     idempotency_key: str = ""
@@ -73,7 +73,7 @@ def check_api(fields: Mapping[str, str]) -> None:
     """Raises bad_api for anything but 1.5 and 1.6, compared as numbers. Absent and blank are served alike."""
     sent = fields.get("api", "").strip()
     if sent and not (len(sent) <= LONGEST_API and _is_served(sent)):
-        raise Fault("bad_api", value=sent)
+        raise ApiError("bad_api", value=sent)
 
 
 @lru_cache(maxsize=16)
@@ -81,8 +81,8 @@ def _is_served(api: str) -> bool:
     return _NUMBER.fullmatch(api) is not None and Decimal(api) in APIS
 
 
-def batch(asked: Asked, account: Account) -> Batch:
-    """The batch that `customers_batch` asks for. Raises a Fault: parameters first, then headers, then the data."""
+def batch(asked: Asked, account: AccountSettings) -> Batch:
+    """The batch that `customers_batch` asks for. Raises a ApiError: parameters first, then headers, then the data."""
     fields = asked.form.fields
     asking = _ACCOUNT.set(account)
     try:
@@ -96,10 +96,10 @@ def batch(asked: Asked, account: Account) -> Batch:
         _ACCOUNT.reset(asking)
     source = asked.form.data
     if source is None or source.size == 0:
-        raise Fault("no_data")
+        raise ApiError("no_data")
     delimited = Delimited(sent["delimiter"], quotes=sent["delimiter"] == ",")
     # What gaps between the headers mean is settled here, so that each column has its name.
-    columns = side_by_side(columns, source, delimited)
+    columns = close_gaps(columns, source, delimited)
     return Batch(
         account=asked.access.account,
         user=asked.access.user_id,
@@ -114,7 +114,7 @@ def batch(asked: Asked, account: Account) -> Batch:
         campaigns=tuple([account.campaigns[name] for name in sent["campaigns_to_include"]]),
         request_key=request_id,
         request_digest=asked.form.digest,
-        since=asked.access.newest,
+        last_change=asked.access.newest,
         charset=asked.form.charset,
         names=tuple([header.field.name if header.field else "" for header in columns]),
     )
@@ -122,8 +122,8 @@ def batch(asked: Asked, account: Account) -> Batch:
 
 def check_data(batch: Batch) -> None:
     """Raises no_data where no row has anything in it: told at once, and not by a job that fails later."""
-    if next(decode.blocks(batch.source, batch.delimited), None) is None:
-        raise Fault("no_data")
+    if next(row_reader.read_blocks(batch.source, batch.delimited), None) is None:
+        raise ApiError("no_data")
 
 
 def page(asked: Asked) -> tuple[int, int]:
@@ -131,10 +131,10 @@ def page(asked: Asked) -> tuple[int, int]:
     offset, length = (asked.form.fields.get(name, "").strip() for name in ("offset", "length"))
     skipped = _whole(offset) if offset else 0
     if skipped is None:
-        raise Fault("bad_offset", value=offset)
+        raise ApiError("bad_offset", value=offset)
     wanted = _whole(length) if length else PAGE
     if wanted is None or not 0 < wanted <= LONGEST_PAGE:
-        raise Fault("bad_length", value=length)
+        raise ApiError("bad_length", value=length)
     return skipped, wanted
 
 
@@ -142,10 +142,10 @@ def batch_id(asked: Asked) -> str:
     """The batch that `batch_id` names, as it was sent. Raises missing_batch_id or unknown_batch."""
     sent = asked.form.fields.get("batch_id", "").strip()
     if not sent:
-        raise Fault("missing_batch_id")
+        raise ApiError("missing_batch_id")
     if _CONTROL.search(sent):
         # No batch is called so, and a database refuses such a text in its own words.
-        raise Fault("unknown_batch", value=sent)
+        raise ApiError("unknown_batch", value=sent)
     return sent
 
 
@@ -155,13 +155,13 @@ def _delimiter(sent: str) -> str:
     if not word and "\t" in sent:
         return "\t"
     if word not in DELIMITERS:
-        raise Fault("bad_delimiter")
+        raise ApiError("bad_delimiter")
     return DELIMITERS[word]
 
 
 def _mode(sent: str) -> Mode:
     if sent.lower() not in MODES:
-        raise Fault("bad_overwrite", value=sent)
+        raise ApiError("bad_overwrite", value=sent)
     return MODES[sent.lower()]
 
 
@@ -170,13 +170,13 @@ def _card_digits(sent: str) -> int | None:
         return None
     digits = sent.lstrip("0") if re.fullmatch("[0-9]+", sent) else ""
     if not (0 < len(digits) <= 2 and FEWEST_CARD_DIGITS <= int(digits) <= MOST_CARD_DIGITS):
-        raise Fault("bad_card_digits", value=sent)
+        raise ApiError("bad_card_digits", value=sent)
     return int(digits)
 
 
 def _on_error(sent: str) -> OnError:
     if sent.lower() not in ON_ERROR:
-        raise Fault("bad_on_error", value=sent)
+        raise ApiError("bad_on_error", value=sent)
     return ON_ERROR[sent.lower()]
 
 
@@ -188,7 +188,7 @@ def _whole(sent: str) -> int | None:
 
 def _request_id(sent: str) -> str | None:
     if len(sent) > LONGEST_REQUEST_ID or _CONTROL.search(sent):
-        raise Fault("bad_request_id")
+        raise ApiError("bad_request_id")
     return sent or None
 
 
@@ -220,18 +220,18 @@ class BatchParameters(Schema):
         names = [name.strip() for name in sent.replace("|,|", ",").split(",")]
         chosen = dict.fromkeys(name for name in names if name)
         if not chosen:
-            raise Fault("no_campaign")
+            raise ApiError("no_campaign")
         known = _ACCOUNT.get().campaigns
         for name in chosen:
             if name not in known:
-                raise Fault("bad_campaign", value=name)
+                raise ApiError("bad_campaign", value=name)
         return tuple(chosen)
 
 
 # One for all requests: to make a schema copies every field of it, a tenth of what a terminal's post takes. A request's
 # own id is judged behind the others, apart.
 _PARAMETERS = BatchParameters(exclude=("request_id",))
-_ACCOUNT: ContextVar[Account] = ContextVar("account")
+_ACCOUNT: ContextVar[AccountSettings] = ContextVar("account")
 
 
 def _parameters(sent: Alike, _version: Hashable) -> Mapping[str, Any]:

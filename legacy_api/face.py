@@ -17,9 +17,9 @@ from typing import Any
 
 from flask import Flask
 
-from importing.access import Access, authenticate
-from importing.core import Core
-from importing.faults import Category, Fault
+from auth.authenticate import Access, authenticate
+from importing.context import Context
+from importing.errors import ApiError, ErrorCategory
 from legacy_api import calls, envelope, replies
 from legacy_api.envelope import Asked, is_yes
 from legacy_api.form import Form, Limits, Unreadable, read_form
@@ -31,12 +31,12 @@ from transport.rate import Limiter, Whose, unlimited
 PATHS = ("/", "/api.php", "/api")
 
 # For senders that prefer statuses. By default they all get 200: many clients read the body on 2xx only.
-STATUS: Mapping[Category, HTTPStatus] = {
-    Category.CREDENTIALS: HTTPStatus.UNAUTHORIZED,
-    Category.RIGHTS: HTTPStatus.FORBIDDEN,
-    Category.METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
-    Category.SIZE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    Category.RATE: HTTPStatus.TOO_MANY_REQUESTS,
+STATUS: Mapping[ErrorCategory, HTTPStatus] = {
+    ErrorCategory.CREDENTIALS: HTTPStatus.UNAUTHORIZED,
+    ErrorCategory.RIGHTS: HTTPStatus.FORBIDDEN,
+    ErrorCategory.METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
+    ErrorCategory.SIZE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ErrorCategory.RATE: HTTPStatus.TOO_MANY_REQUESTS,
 }
 RETRY_AFTER = 5  # seconds
 # Bytes. A body of this size comes in the same breath as its head: to read it costs less than to misread its sender.
@@ -68,9 +68,9 @@ class Options:
     limiter: Limiter = field(default_factory=unlimited)
 
 
-def mount(app: Flask, core: Core, options: Options) -> None:
+def mount(app: Flask, context: Context, options: Options) -> None:
     """Serve the protocol at its paths, for every method: what is not served is refused in the caller's format."""
-    face, others = Face(core, options), app.wsgi_app
+    face, others = Face(context, options), app.wsgi_app
 
     def serve(environ: Environ, start_response: Any) -> Iterable[bytes]:
         # Some servers say nothing of a bare host's path, and some clients put a slash before one.
@@ -98,7 +98,7 @@ class Exchange:
     request_id: str
     fields: Mapping[str, str]
     credentials: tuple[str, str, str] | None = None
-    access: Access | Fault | None = None
+    access: Access | ApiError | None = None
 
     @property
     def is_short(self) -> bool:
@@ -113,8 +113,8 @@ class Exchange:
 class Face:
     """The view. Everything that can go wrong in it ends in `serve`, as a reply."""
 
-    def __init__(self, core: Core, options: Options) -> None:
-        self._core = core
+    def __init__(self, context: Context, options: Options) -> None:
+        self._core = context
         self._options = options
         # Of a request's id this half is the process's; the other one counts.
         self._series, self._numbers = token_hex(8), count()
@@ -139,7 +139,7 @@ class Face:
             return _response(exchange, choose(exchange.fields), b"")
         if method != "POST" and not (method == "GET" and self._options.get):
             self._learn_format(exchange)
-            raise Fault("get_disabled") if method == "GET" else Fault("method_not_allowed", method=method)
+            raise ApiError("get_disabled") if method == "GET" else ApiError("method_not_allowed", method=method)
         with self._read(exchange) as form:
             chosen = _check_common(form.fields)
             answer = self._call(exchange, form)
@@ -157,7 +157,7 @@ class Face:
             standing.admit()
         call = calls.find(form.fields)
         if call.imports and not access.may_import:
-            raise Fault("no_permission")
+            raise ApiError("no_permission")
         key = exchange.environ.get("HTTP_IDEMPOTENCY_KEY", "").strip()
         return call.answer(Asked(self._core, access, form, key, exchange.request_id))
 
@@ -166,7 +166,7 @@ class Face:
             exchange.fields = fields
             try:
                 self._authenticated(exchange)
-            except Fault:
+            except ApiError:
                 if exchange.is_short:
                     return  # refused at the end, in the format that may be asked for only there
                 # Judged before the credentials, so told before them.
@@ -199,17 +199,17 @@ class Face:
             try:
                 address = exchange.environ.get("REMOTE_ADDR") or ""
                 exchange.access = authenticate(self._core, *sent, address, calls.told_of(fields))
-            except Fault as fault:
+            except ApiError as fault:
                 exchange.access = fault
         if not isinstance(exchange.access, Access):
-            raise exchange.access or Fault("bad_credentials")
+            raise exchange.access or ApiError("bad_credentials")
         return exchange.access
 
-    def _refused(self, exchange: Exchange, fault: Fault) -> Response:
+    def _refused(self, exchange: Exchange, fault: ApiError) -> Response:
         chosen = choose(exchange.fields)
         root = replies.refused(fault, details=is_yes(exchange.fields.get("details", "")))
         response = _response(exchange, chosen, _body(chosen.encode(root)))
-        if fault.category is Category.BUSY or fault.retry_after:
+        if fault.category is ErrorCategory.BUSY or fault.retry_after:
             response.headers.append(("Retry-After", str(fault.retry_after or RETRY_AFTER)))
         if chosen.kind is not Kind.JSONP:
             response.status = self._status(fault)
@@ -217,10 +217,10 @@ class Face:
             response.headers.append(("Allow", "GET, HEAD, POST" if self._options.get else "HEAD, POST"))
         return response
 
-    def _status(self, fault: Fault) -> HTTPStatus:
-        if fault.category is Category.BUSY:
+    def _status(self, fault: ApiError) -> HTTPStatus:
+        if fault.category is ErrorCategory.BUSY:
             return HTTPStatus.SERVICE_UNAVAILABLE
-        if fault.category is Category.BUG:
+        if fault.category is ErrorCategory.BUG:
             return HTTPStatus.INTERNAL_SERVER_ERROR
         return STATUS.get(fault.category, HTTPStatus.BAD_REQUEST) if self._options.http_status else HTTPStatus.OK
 

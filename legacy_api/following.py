@@ -6,28 +6,29 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from importing import follow, undoable
-from importing.batch import Made
-from importing.core import Core
-from importing.faults import Problem
-from importing.follow import Followed, Progress
+from importing import batch_status
+from importing.batch import AssignedKey
+from importing.batch_status import BatchProgress, BatchStatus
+from importing.context import Context
+from importing.errors import Problem
+from importing.undo import availability
 from legacy_api.replies import Answer, Group, Groups, Node, Text, customers, problems, success
 
 # The statuses of a batch whose codes and cards stand in the store, and do not grow any more.
 TELLS_MADE = frozenset(("imported", "failed", "cancelled"))
 
 
-def status(core: Core, account: int, found: Followed) -> Answer:
+def status(context: Context, account: int, found: BatchStatus) -> Answer:
     """The reply that tells of one batch."""
-    return Answer(success(_batch(core, account, found)))
+    return Answer(success(_batch(context, account, found)))
 
 
-def history(core: Core, account: int, found: Iterable[Followed]) -> Answer:
+def history(context: Context, account: int, found: Iterable[BatchStatus]) -> Answer:
     """The reply that tells of several. The lists of each are read when it is written out."""
-    return Answer(success(Groups("batches", (_batch(core, account, batch) for batch in found))))
+    return Answer(success(Groups("batches", (_batch(context, account, batch) for batch in found))))
 
 
-def changed(found: Followed) -> Answer:
+def changed(found: BatchStatus) -> Answer:
     """The reply to a cancel and a resume: the first two elements of a status."""
     return Answer(success(Group("batch", _head(found))))
 
@@ -42,7 +43,7 @@ def stamp(milliseconds: int) -> str:
     return str(datetime.fromtimestamp(milliseconds // 1000, UTC))[: len("2026-11-21 09:00:00")]
 
 
-def tree(found: Followed, made: Iterable[Made], wrong: Iterable[Problem], undo_state: str) -> Group:
+def tree(found: BatchStatus, made: Iterable[AssignedKey], wrong: Iterable[Problem], undo_state: str) -> Group:
     """A batch with what is known of its rows, and whether it can be undone."""
     members: list[Node] = [
         *_head(found),
@@ -60,16 +61,24 @@ def tree(found: Followed, made: Iterable[Made], wrong: Iterable[Problem], undo_s
     return Group("batch", tuple(members))
 
 
-def _head(found: Followed) -> tuple[Node, ...]:
+def _head(found: BatchStatus) -> tuple[Node, ...]:
     return Text("id", found.id), Text("status", found.status)
 
 
-def _batch(core: Core, account: int, found: Followed) -> Group:
+def _batch(context: Context, account: int, found: BatchStatus) -> Group:
     # Of a batch without such rows there is nothing to look for.
-    made = follow.made(core, account, found.id) if found.has_made and found.status in TELLS_MADE else ()
-    wrong = follow.problems(core, account, found.id) if found.progress.failed or found.status != "imported" else ()
-    return tree(found, made, wrong, undoable.state(core, account, found.stored))
+    made = (
+        batch_status.paged_assigned_keys(context, account, found.id)
+        if found.has_assigned_keys and found.status in TELLS_MADE
+        else ()
+    )
+    wrong = (
+        batch_status.paged_problems(context, account, found.id)
+        if found.progress.failed or found.status != "imported"
+        else ()
+    )
+    return tree(found, made, wrong, availability.undo_state(context, account, found.stored))
 
 
-def _progress(found: Followed) -> Group:
-    return Group("progress", tuple(map(Text, Progress._fields, map(str, found.progress))))
+def _progress(found: BatchStatus) -> Group:
+    return Group("progress", tuple(map(Text, BatchProgress._fields, map(str, found.progress))))

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from importing.batch import Source
-from importing.charset import WINDOWS_1252
-from importing.faults import Fault
+from importing.errors import ApiError
+from importing.reading.charset import WINDOWS_1252
 from legacy_api.budget import UNAUTHENTICATED, Loan
 from legacy_api.collector import Admit, Collector
 from legacy_api.digest import request_digest
@@ -65,7 +65,7 @@ class Form:
 class Unreadable(Exception):
     """A failure while reading. `fields` is what was read so far, the query included: the reply's format is in it."""
 
-    def __init__(self, fault: Fault, fields: Mapping[str, str]) -> None:
+    def __init__(self, fault: ApiError, fields: Mapping[str, str]) -> None:
         self.fault = fault
         self.fields = fields
         super().__init__(fault.code)
@@ -75,8 +75,8 @@ def read_form(environ: Mapping[str, Any], limits: Limits, admit: Admit) -> Form:
     """Read the query and, for any method but GET and HEAD, the body, which wins.
 
     `admit(fields so far)` is asked once, at the moment the body's `profiles_data` begin to arrive, if user, key and
-    account have come by then; the Fault that it raises refuses the request, and the rest is not read. Otherwise the
-    data are spooled within the budget. Raises `Unreadable` for every Fault; no request makes it raise anything else.
+    account have come by then; the ApiError that it raises refuses the request, and the rest is not read. Otherwise the
+    data are spooled within the budget. Raises `Unreadable` for every ApiError; no request makes it raise anything else.
     """
     loan = Loan(UNAUTHENTICATED, limits.spool_budget)
     label = declared(str(environ.get("CONTENT_TYPE") or ""))
@@ -89,7 +89,7 @@ def read_form(environ: Mapping[str, Any], limits: Limits, admit: Admit) -> Form:
         charset = collector.charset
         digest = collector.digest(charset)
         return Form(collector.fields(), collector.data(charset), charset.name, digest)
-    except Fault as fault:
+    except ApiError as fault:
         collector.close()
         raise Unreadable(fault, collector.fields()) from fault
     except BaseException:
@@ -124,14 +124,14 @@ def _read_body(environ: Mapping[str, Any], limits: Limits, collector: Collector)
         raise failure
     if form is None:
         if head and collector.is_empty:
-            raise Fault("bad_form", reason="it is neither urlencoded nor multipart")
+            raise ApiError("bad_form", reason="it is neither urlencoded nor multipart")
         return  # PHP's rule: a body of another kind has no fields, those of the query count
     for piece in pieces:
         form.feed(piece)
     form.close()
 
 
-def _head(pieces: Iterator[bytes], content_type: str) -> tuple[bytes, Fault | None]:
+def _head(pieces: Iterator[bytes], content_type: str) -> tuple[bytes, ApiError | None]:
     """The beginning of a body, as much as says what it is, and the failure that met it: its fields count even then."""
     head = b""
     try:
@@ -139,7 +139,7 @@ def _head(pieces: Iterator[bytes], content_type: str) -> tuple[bytes, Fault | No
             head = opening(head + piece)
             if is_plain(content_type, head):
                 break
-    except Fault as fault:
+    except ApiError as fault:
         return head, fault
     return head, None
 

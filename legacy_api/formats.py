@@ -10,7 +10,7 @@ from itertools import chain, groupby
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple
 
-from importing.faults import Fault
+from importing.errors import ApiError
 from legacy_api.envelope import is_yes
 from legacy_api.replies import Group, Groups, Node, Rows, Text, Texts
 
@@ -30,7 +30,7 @@ class Format(NamedTuple):
     kind: Kind = Kind.XML
     condensed: bool = False
     callback: str = ""
-    fault: Fault | None = None
+    fault: ApiError | None = None
 
     def encode(self, root: Group) -> Iterator[bytes]:
         """The reply's bytes, in pieces of about 64 kB."""
@@ -50,13 +50,13 @@ def choose(fields: Mapping[str, str]) -> Format:
             return Format()
         case "json" | "" if callback:
             if not is_callback(callback):
-                return Format(Kind.JSON, condensed, fault=Fault("bad_callback", value=callback))
+                return Format(Kind.JSON, condensed, fault=ApiError("bad_callback", value=callback))
             return Format(Kind.JSONP, condensed, callback)
         case "json":
             return Format(Kind.JSON, condensed)
         case "":
             return Format()
-    return Format(fault=Fault("bad_output", value=output))
+    return Format(fault=ApiError("bad_output", value=output))
 
 
 _IDENTIFIER = r"[A-Za-z_$][A-Za-z0-9_$]*"

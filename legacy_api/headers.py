@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from importing.batch import Header
-from importing.faults import Fault
-from importing.fields import ALIASES, BY_NAME, Field
+from importing.errors import ApiError
+from importing.fields import FIELD_BY_NAME, HEADER_ALIASES, Field
 
 HIGHEST = 999
 
@@ -17,13 +17,13 @@ _CUSTOM = re.compile(r"custom_field_0*([1-9][0-9]{0,2})")
 
 
 def headers(fields: Mapping[str, str], custom: Mapping[str, Field]) -> tuple[Header, ...]:
-    """The headers in growing position; `custom` are the account's custom fields by name. Raises a Fault.
+    """The headers in growing position; `custom` are the account's custom fields by name. Raises a ApiError.
 
     A header sent blank is an unused column. What a gap between two positions means is not decided here.
     """
     sent = _numbered(fields)
     if not any(sent.values()):
-        raise Fault("no_header")
+        raise ApiError("no_header")
     _check_gaps(sent)
     found = tuple(Header(number, _field(sent[number], number, custom)) for number in sorted(sent))
     _check_names(found)
@@ -40,9 +40,9 @@ def _numbered(fields: Mapping[str, str]) -> dict[int, str]:
         # Long ones are never made a number: that takes quadratic time, and fails beyond 4,300 digits.
         number = int(digits) if 0 < len(digits) <= 3 else 0
         if number == 0:
-            raise Fault("bad_header_number", value=name)
+            raise ApiError("bad_header_number", value=name)
         if number in sent:
-            raise Fault("header_number_twice", number=number)
+            raise ApiError("header_number_twice", number=number)
         sent[number] = value.strip()
     return sent
 
@@ -51,7 +51,7 @@ def _check_gaps(numbers: Iterable[int]) -> None:
     before = 0
     for number in sorted(numbers):
         if number - before > 2:
-            raise Fault("header_gap", first=before, second=number)
+            raise ApiError("header_gap", first=before, second=number)
         before = number
 
 
@@ -59,16 +59,16 @@ def _field(sent: str, number: int, custom: Mapping[str, Field]) -> Field | None:
     if not sent:
         return None
     name = sent.lower().replace("-", "_")
-    name = ALIASES.get(name, name)
-    if name in BY_NAME:
-        return BY_NAME[name]
+    name = HEADER_ALIASES.get(name, name)
+    if name in FIELD_BY_NAME:
+        return FIELD_BY_NAME[name]
     header = _label(number)
     match = _CUSTOM.fullmatch(name)
     if match is None:
-        raise Fault("unknown_header", header=header, value=sent)
+        raise ApiError("unknown_header", header=header, value=sent)
     field = custom.get(f"custom_field_{match[1]}")
     if field is None:
-        raise Fault("undefined_custom_field", header=header, value=sent)
+        raise ApiError("undefined_custom_field", header=header, value=sent)
     return field
 
 
@@ -79,7 +79,7 @@ def _check_names(found: Iterable[Header]) -> None:
             continue
         name = header.field.name
         if name in first:
-            raise Fault("header_twice", value=name, first=_label(first[name]), second=_label(header.position))
+            raise ApiError("header_twice", value=name, first=_label(first[name]), second=_label(header.position))
         first[name] = header.position
 
 

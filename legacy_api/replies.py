@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from importing.batch import Conflict, Counts, Made, Outcome, Undone
-from importing.charset import WINDOWS_1252, known
-from importing.faults import Fault, Problem
-from importing.jobs import Queued
+from importing.batch import AssignedKey, Conflict, Counts, Outcome, UndoOutcome
+from importing.errors import ApiError, Problem
+from importing.jobs.lifecycle import SubmittedBatch
+from importing.reading.charset import WINDOWS_1252, find_charset
 
 # How many row problems a message lists; the others are counted.
 LISTED = 10
@@ -91,13 +91,13 @@ def checked(outcome: Outcome, *, details: bool) -> Answer:
     return Answer(success(_batch(outcome, "checked", details)))
 
 
-def queued(job: Queued) -> Answer:
+def queued(job: SubmittedBatch) -> Answer:
     """The reply to a batch that was queued, the same for its repetition. Source: docs/protocol.md, Jobs."""
     root = success(Group("batch", (Text("id", job.batch_id),), "queued"))
     return Answer(root, job.batch_id, job.replayed)
 
 
-def undone(result: Undone) -> Answer:
+def undone(result: UndoOutcome) -> Answer:
     """The reply to an undo, or to the preview of one, which has no id. Source: docs/protocol.md, Undo."""
     counts = (Text(name, str(getattr(result, name))) for name in ("restored", "removed", "kept"))
     members: list[Node] = [Text("id", result.batch_id)] if result.batch_id else []
@@ -109,7 +109,7 @@ def undone(result: Undone) -> Answer:
     return Answer(success(Group("batch", tuple(members), status)), result.batch_id)
 
 
-def refused(fault: Fault, *, details: bool = False) -> Group:
+def refused(fault: ApiError, *, details: bool = False) -> Group:
     """The reply to whatever was refused. `details` adds every row problem, where rows were the reason."""
     listed = tuple(problem.message for problem in islice(fault.problems, LISTED))
     members: list[Node] = [Text("error", fault.message), Texts("errors", listed or (fault.message,))]
@@ -137,7 +137,7 @@ def _batch(outcome: Outcome, status: str, details: bool) -> Group:
     return Group("batch", tuple(members), status)
 
 
-def customers(counts: Counts, made: Iterable[Made], details: bool) -> Iterator[Node]:
+def customers(counts: Counts, made: Iterable[AssignedKey], details: bool) -> Iterator[Node]:
     """The members of `customers`: the counts, with `details` all of them, and the codes and cards to be learned."""
     yield Text("new", str(counts.new))
     yield Text("updated", str(counts.updated))
@@ -155,7 +155,7 @@ def problems(name: str, found: Iterable[Problem]) -> Rows:
     return Rows(name, ("row", "field", "code", "message"), found, _problem, name + "s")
 
 
-def _made(made: Made) -> tuple[str | None, ...]:
+def _made(made: AssignedKey) -> tuple[str | None, ...]:
     return str(made.row), made.code, made.card_number or None
 
 
@@ -169,7 +169,7 @@ def _conflict(conflict: Conflict) -> tuple[str | None, ...]:
 
 def _charset(codec: str) -> str:
     """A charset as people call it, from the name of its Python codec."""
-    charset = WINDOWS_1252 if codec == WINDOWS_1252.codec else known(codec)
+    charset = WINDOWS_1252 if codec == WINDOWS_1252.codec else find_charset(codec)
     return charset.name if charset else codec
 
 

@@ -6,7 +6,7 @@ import re
 from binascii import a2b_qp
 from collections.abc import Sequence
 
-from importing.faults import Fault
+from importing.errors import ApiError
 from transport.sink import Sink
 
 MAX_NAME = 64 * 1024
@@ -76,7 +76,7 @@ class Urlencoded:
         for field in self._sink.unfamiliar(fields):
             name, _, value = field.partition(b"=")
             if len(name) > MAX_NAME:
-                raise Fault("bad_form", reason=_LONG_NAME)
+                raise ApiError("bad_form", reason=_LONG_NAME)
             if b"%" in field or b"+" in field:
                 name, value = unquote(name), unquote(value)
             self._sink.take(field, name, value)
@@ -88,7 +88,7 @@ class Urlencoded:
         name, equals, rest = part.partition(b"=")
         self._name += name
         if len(self._name) > MAX_NAME:
-            raise Fault("bad_form", reason=_LONG_NAME)
+            raise ApiError("bad_form", reason=_LONG_NAME)
         if equals:
             self._begin()
             self._write(rest)

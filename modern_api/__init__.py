@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from flask import Flask
 
-from importing.core import Core
-from importing.faults import Fault
+from importing.context import Context
+from importing.errors import ApiError
 from modern_api import grid, pages, people, serving, sessions, solivio, voucherify
 from modern_api.routes import Face, Options, Reply
 
@@ -16,17 +16,17 @@ FACES: tuple[Face, ...] = (voucherify.FACE, grid.FACE)
 PEOPLE: tuple[people.Face, ...] = (sessions.FACE, solivio.FACE)
 
 
-def mount(app: Flask, core: Core, options: Options) -> None:
+def mount(app: Flask, context: Context, options: Options) -> None:
     """Serve every face at its paths, whatever is asked for below them in its language, and the page about all."""
     app.url_map.converters["path"] = serving.Rest
     for face in FACES:
-        serving.mount(app, core, face, options)
+        serving.mount(app, context, face, options)
     for face_for_people in PEOPLE:
-        people.mount(app, core, face_for_people, options.limiter)
+        people.mount(app, context, face_for_people, options.limiter)
     pages.mount(app, FACES, PEOPLE, options)
 
 
-def unread(path: str, fault: Fault) -> Reply | None:
+def unread(path: str, fault: ApiError) -> Reply | None:
     """The refusal of a request that could not be read, by the face below whose paths it was sent. None: no such face."""
     for face in FACES:
         if _is_below(path, face.below):

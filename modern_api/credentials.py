@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from flask import Request
 
-from importing.access import Access, authenticate_user
-from importing.charset import WINDOWS_1252
-from importing.core import Core
-from importing.faults import Fault
+from auth.authenticate import Access, authenticate_user
+from importing.context import Context
+from importing.errors import ApiError
+from importing.reading.charset import WINDOWS_1252
 
 
-def access(core: Core, request: Request, user_id: str, key: str) -> Access:
+def access(context: Context, request: Request, user_id: str, key: str) -> Access:
     """The access of a user. Raises bad_credentials; credentials that did not come are no attempt, and count as none."""
     if not user_id or not key:
-        raise Fault("bad_credentials")
-    return authenticate_user(core, user_id, key, request.remote_addr or "")
+        raise ApiError("bad_credentials")
+    return authenticate_user(context, user_id, key, request.remote_addr or "")
 
 
 def header(request: Request, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from importing.faults import Fault
+from importing.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +152,14 @@ EXAMPLES: Mapping[str, Example] = {
 }
 
 # Of the refusals, one of each status.
-FAULTS: Mapping[int, Fault] = {
-    401: Fault("bad_credentials"),
-    403: Fault("no_permission"),
-    413: Fault("body_too_large", limit=134217728),
-    422: Fault("request_id_reused", value="2026-11-21-a"),
-    429: Fault("too_many_requests", seconds=17, retry_after=17),
-    500: Fault("bug", request_id=REQUEST_ID),
-    503: Fault("busy"),
+FAULTS: Mapping[int, ApiError] = {
+    401: ApiError("bad_credentials"),
+    403: ApiError("no_permission"),
+    413: ApiError("body_too_large", limit=134217728),
+    422: ApiError("request_id_reused", value="2026-11-21-a"),
+    429: ApiError("too_many_requests", seconds=17, retry_after=17),
+    500: ApiError("bug", request_id=REQUEST_ID),
+    503: ApiError("busy"),
 }
 
 # Of the faces for people, by face and status.

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
-from importing import failed
+from importing import failed_rows
 from importing.batch import Batch, Delimited, Header, Mode, Requirement, Source
-from importing.decode import first_row
-from importing.faults import Fault
+from importing.errors import ApiError
 from importing.fields import Field
-from importing.guard import unguard
+from importing.reading.csv_formula_guard import unguard
+from importing.reading.row_reader import read_first_row
 
 LONGEST_NAME = 255
 MOST_COLUMNS = 1000
@@ -45,11 +45,11 @@ class Format:
 def batch_of(batch: Batch, format: Format) -> Batch:
     """The batch whose source is the whole file, with its columns, and with the data behind the first line as the source.
 
-    Raises Fault: unreadable_file, no_data, bad_header_line, too_many_columns, bad_column, column_twice, missing_column.
+    Raises ApiError: unreadable_file, no_data, bad_header_line, too_many_columns, bad_column, column_twice, missing_column.
     """
     delimited = Delimited(_delimiter(batch.source), quotes=True, multiline=True)
-    names, start = first_row(batch.source, delimited)
-    own = failed.front(names)
+    names, start = read_first_row(batch.source, delimited)
+    own = failed_rows.count_added_columns(names)
     columns = names[own:]
     if own:
         # What our own file of failed rows has in front says what was wrong; the rest is as it was sent, but guarded.
@@ -70,7 +70,7 @@ def _delimiter(source: Source) -> str:
     head = source.file.read(HEAD)
     # No text has a NUL, while archives, spreadsheets and UTF-16 have them at once.
     if b"\0" in head:
-        raise Fault("unreadable_file")
+        raise ApiError("unreadable_file")
     lines = re.split("[\r\n]+", head.decode(source.charset, "replace").lstrip("\ufeff \t\r\n"))
     line = _QUOTED.sub("", lines[0])
     return max(DELIMITERS, key=line.count)
@@ -81,21 +81,21 @@ def _fields(columns: Sequence[str], format: Format) -> list[Field | None]:
     while columns and not columns[-1]:
         columns = columns[:-1]
     if len(columns) > MOST_COLUMNS:
-        raise Fault("too_many_columns", limit=MOST_COLUMNS)
+        raise ApiError("too_many_columns", limit=MOST_COLUMNS)
     fields: list[Field | None] = []
     found: set[str] = set()
     for number, name in enumerate(columns, 1):
         if len(name) > LONGEST_NAME or _CONTROL.search(name):
-            raise Fault("bad_column", number=number, limit=LONGEST_NAME)
+            raise ApiError("bad_column", number=number, limit=LONGEST_NAME)
         field = format.field(name) if name else None
         if field is not None:
             if field.name in found:
-                raise Fault("column_twice", value=name)
+                raise ApiError("column_twice", value=name)
             found.add(field.name)
         fields.append(field)
     for group in format.needed:
         if found.isdisjoint(group):
-            raise Fault("missing_column", value=" or ".join(group))
+            raise ApiError("missing_column", value=" or ".join(group))
     return fields
 
 

@@ -10,12 +10,12 @@ from uuid import uuid4
 
 from flask import Request
 
-from importing.access import Access
+from auth.authenticate import Access
 from importing.batch import Mode, Requirement
-from importing.core import Core
-from importing.faults import Fault, Problem
-from importing.fields import Field, Into, Kind
-from importing.follow import ENDED, Followed, Reason
+from importing.batch_status import ENDED_STATUSES, BatchStatus, FailureReason
+from importing.context import Context
+from importing.errors import ApiError, Problem
+from importing.fields import Field, FieldDestination, FieldKind
 from modern_api import credentials, told, uploads
 from modern_api import grid_schemas as schemas
 from modern_api.files import Format
@@ -25,23 +25,23 @@ NAME = "grid"
 
 # The columns that the vendor's page names, with what they are here.
 COLUMNS: tuple[Field, ...] = (
-    Field("umaAddress", into=Into.ATTRIBUTE, unique=True, note="unique in the account"),
-    Field("platformCustomerId", Kind.KEY, column="code", note="the customer's code"),
-    Field("customerType", Kind.PICK, Into.ATTRIBUTE, choices=("INDIVIDUAL", "BUSINESS")),
-    Field("fullName", Kind.FULL_NAME),
-    Field("birthDate", Kind.DATE, column="custom_date", note="YYYY-MM-DD"),
-    Field("email", Kind.EMAIL),
-    Field("businessLegalName", into=Into.ATTRIBUTE),
-    Field("businessRegistrationNumber", into=Into.ATTRIBUTE),
-    Field("businessTaxId", into=Into.ATTRIBUTE),
+    Field("umaAddress", into=FieldDestination.ATTRIBUTE, unique=True, note="unique in the account"),
+    Field("platformCustomerId", FieldKind.KEY, column="code", note="the customer's code"),
+    Field("customerType", FieldKind.PICK, FieldDestination.ATTRIBUTE, choices=("INDIVIDUAL", "BUSINESS")),
+    Field("fullName", FieldKind.FULL_NAME),
+    Field("birthDate", FieldKind.DATE, column="custom_date", note="YYYY-MM-DD"),
+    Field("email", FieldKind.EMAIL),
+    Field("businessLegalName", into=FieldDestination.ATTRIBUTE),
+    Field("businessRegistrationNumber", into=FieldDestination.ATTRIBUTE),
+    Field("businessTaxId", into=FieldDestination.ATTRIBUTE),
     Field("addressLine1", column="street1"),
     Field("addressLine2", column="street2"),
     Field("city"),
     Field("state"),
     Field("postalCode", column="postal_code"),
-    Field("country", Kind.COUNTRY),
-    Field("platformAccountId", into=Into.ATTRIBUTE),
-    Field("description", into=Into.ATTRIBUTE),
+    Field("country", FieldKind.COUNTRY),
+    Field("platformAccountId", into=FieldDestination.ATTRIBUTE),
+    Field("description", into=FieldDestination.ATTRIBUTE),
 )
 OF_ALL = ("umaAddress", "platformCustomerId", "customerType", "addressLine1", "city", "state", "postalCode", "country")
 OF_INDIVIDUALS = ("fullName", "birthDate")
@@ -98,40 +98,40 @@ def upload_csv(call: Call) -> Reply:
 
 def get_job(call: Call) -> Reply:
     """What became of a file."""
-    found = told.job(call.core, call.access.account, NAME, batch_id(call.path["job_id"]))
+    found = told.job(call.context, call.access.account, NAME, batch_id(call.path["job_id"]))
     if found is None:
-        raise Fault("unknown_batch", value=call.path["job_id"])
+        raise ApiError("unknown_batch", value=call.path["job_id"])
     document = schemas.Job(exclude=["errors"]).dump(_job(found))
-    of_rows = map(_entry, told.failed_rows(call.core, call.access.account, found.id))
+    of_rows = map(_entry, told.failed_rows(call.context, call.access.account, found.id))
     return Reply({**document, "errors": chain(_of_file(found), of_rows)})
 
 
-def _job(found: Followed) -> dict[str, object]:
+def _job(found: BatchStatus) -> dict[str, object]:
     document: dict[str, object] = {
         "jobId": job_id(found.id),
         "id": job_id(found.id),
         "status": _status(found),
         "progress": found.progress,
     }
-    if found.status in ENDED:
+    if found.status in ENDED_STATUSES:
         document["completedAt"] = told.stamp(found.ended_at)
     for entry in _of_file(found):
         document |= {name: entry[name] for name in ("code", "message", "details")}
     return document
 
 
-def _status(found: Followed) -> str:
+def _status(found: BatchStatus) -> str:
     if found.status in ("queued", "running"):
         return "PENDING" if found.status == "queued" else "PROCESSING"
     # What was undone afterwards had been completed.
     return "FAILED" if found.status in ("failed", "cancelled") else "COMPLETED"
 
 
-def _of_file(found: Followed) -> Iterator[dict[str, object]]:
+def _of_file(found: BatchStatus) -> Iterator[dict[str, object]]:
     """Why a job failed as a whole: told like a row's error, for clients that look nowhere else, and beside."""
     if _status(found) != "FAILED":
         return
-    reason = found.reason or Reason("cancelled", "The import was cancelled.")
+    reason = found.reason or FailureReason("cancelled", "The import was cancelled.")
     details: dict[str, object] = {"reason": reason.code}
     if reason.code in ("missing_column", "column_twice"):
         details = {"reason": _OF_COLUMNS[reason.code], "column": reason.values["value"]}
@@ -165,12 +165,12 @@ def _code(problem: Problem) -> str:
     return "CONFLICT" if problem.code in ("exists", "value_in_use", "key_conflict") else "INVALID_INPUT"
 
 
-def authenticate(core: Core, request: Request) -> Access:
+def authenticate(context: Context, request: Request) -> Access:
     """The access that HTTP Basic credentials give. Raises bad_credentials."""
     sent = request.authorization
     if sent is None or sent.type != "basic":
-        raise Fault("bad_credentials")
-    return credentials.access(core, request, sent.username or "", sent.password or "")
+        raise ApiError("bad_credentials")
+    return credentials.access(context, request, sent.username or "", sent.password or "")
 
 
 _BY_STATUS: Mapping[int, tuple[str, str]] = {

@@ -10,7 +10,7 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 
-from importing.faults import Fault
+from importing.errors import ApiError
 from modern_api import people, routes
 from modern_api.examples import ERRORS, EXAMPLES, FAULTS, REQUEST_ID, Example
 from modern_api.routes import Refusal, Told
@@ -149,8 +149,8 @@ def _error(face: routes.Face, route: routes.Route, status: int) -> Mapping[str, 
     declared = route.parameters._declared_fields if route.parameters is not None else {}
     path = {name: str(field.metadata.get("example", name)) for name, field in declared.items()}
     others = {
-        400: Fault("missing_file") if route.imports else Fault("bad_limit", value="1000"),
-        404: Fault("unknown_batch", value=next(iter(path.values()))) if path else Fault("unknown_path"),
+        400: ApiError("missing_file") if route.imports else ApiError("bad_limit", value="1000"),
+        404: ApiError("unknown_batch", value=next(iter(path.values()))) if path else ApiError("unknown_path"),
     }
     fault = FAULTS.get(status) or others[status]
     return face.refused(Refusal(status, fault, REQUEST_ID, path))

@@ -17,8 +17,8 @@ from flask import Flask, Request, Response, request
 from marshmallow import Schema, ValidationError
 from werkzeug.routing import Rule
 
-from importing.core import Core
-from importing.faults import Fault
+from importing.context import Context
+from importing.errors import ApiError
 from modern_api.encoding import encoded
 from modern_api.routes import Reply, Told
 from transport.door import fault_of
@@ -32,13 +32,13 @@ log = logging.getLogger("tillgate.people")
 class Call:
     """One request."""
 
-    core: Core
+    context: Context
     request: Request
     request_id: str
     limiter: Limiter
 
     def count(self, whose: Whose, name: str) -> None:
-        """Count the request for whoever sends it. Raises Fault("too_many_requests")."""
+        """Count the request for whoever sends it. Raises ApiError("too_many_requests")."""
         standing = self.limiter.count(whose, name)
         if standing is not None:
             standing.admit()
@@ -73,23 +73,23 @@ class Face:
     title: str
     routes: tuple[Route, ...]
     below: tuple[str, ...]
-    refused: Callable[[Fault], Reply]
+    refused: Callable[[ApiError], Reply]
     error: type[Schema]
     errors: Mapping[int, str]
 
 
-def mount(app: Flask, core: Core, face: Face, limiter: Limiter) -> None:
+def mount(app: Flask, context: Context, face: Face, limiter: Limiter) -> None:
     """Serve the face at its paths, for every method: what is not served there is refused in its language."""
     by_path: dict[str, dict[str, Route]] = {path: {} for path in face.below}
     for route in face.routes:
         by_path.setdefault(route.path, {})[route.method] = route
     for path, routes in by_path.items():
         endpoint = f"{face.name} {path}"
-        app.view_functions[endpoint] = _view(core, face, routes, limiter)
+        app.view_functions[endpoint] = _view(context, face, routes, limiter)
         app.url_map.add(Rule(path, endpoint=endpoint))
 
 
-def unread(face: Face, fault: Fault) -> Reply:
+def unread(face: Face, fault: ApiError) -> Reply:
     """The refusal of a request that could not be read."""
     reply = face.refused(fault)
     return replace(reply, headers={**reply.headers, "X-Request-Id": uuid4().hex})
@@ -112,22 +112,22 @@ def answered(call: Call, document: Mapping[str, object] | None, status: int = 20
 def body_of(call: Call, schema: Schema, limit: int) -> Any:
     """The request's JSON, at most `limit` bytes, as the schema loads it; its Content-Type does not matter.
 
-    Raises Fault: bad_json, bad_body, and what reading a body raises.
+    Raises ApiError: bad_json, bad_body, and what reading a body raises.
     """
     try:
         content = json.loads(b"".join(read_body(call.request.environ, limit)))
     except (ValueError, RecursionError) as error:
-        raise Fault("bad_json") from error
+        raise ApiError("bad_json") from error
     try:
         return schema.load(content)
     except ValidationError as error:
         name = next(iter(error.messages_dict))
-        raise Fault("bad_body", member="the body" if name == "_schema" else name) from error
+        raise ApiError("bad_body", member="the body" if name == "_schema" else name) from error
 
 
-def _view(core: Core, face: Face, routes: Mapping[str, Route], limiter: Limiter) -> Callable[..., Response]:
+def _view(context: Context, face: Face, routes: Mapping[str, Route], limiter: Limiter) -> Callable[..., Response]:
     def view(**_path: str) -> Response:
-        call = Call(core, request, uuid4().hex, limiter)
+        call = Call(context, request, uuid4().hex, limiter)
         try:
             call.count(Whose.ADDRESS, request.remote_addr or "")
             return _route(routes, request.method).answer(call)
@@ -144,10 +144,10 @@ def _view(core: Core, face: Face, routes: Mapping[str, Route], limiter: Limiter)
 
 def _route(routes: Mapping[str, Route], method: str) -> Route:
     if not routes:
-        raise Fault("unknown_path")
+        raise ApiError("unknown_path")
     route = routes.get("GET" if method == "HEAD" else method)
     if route is None:
-        raise Fault("method_not_served", method=method, allowed=_allowed(routes))
+        raise ApiError("method_not_served", method=method, allowed=_allowed(routes))
     return route
 
 

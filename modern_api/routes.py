@@ -13,9 +13,9 @@ from typing import Any
 from flask import Request
 from marshmallow import Schema
 
-from importing.access import Access
-from importing.core import Core
-from importing.faults import Fault
+from auth.authenticate import Access
+from importing.context import Context
+from importing.errors import ApiError
 from transport.rate import Limiter, Standing, unlimited
 
 
@@ -37,7 +37,7 @@ class Options:
 class Call:
     """One request to a route, from a known user. `path` and `query` are its parameters, checked by their schemas."""
 
-    core: Core
+    context: Context
     options: Options
     access: Access
     request: Request
@@ -60,7 +60,7 @@ class Refusal:
     """What a face puts into words: the fault, the status that it gets, and the request (its id, its path's parameters)."""
 
     status: int
-    fault: Fault
+    fault: ApiError
     request_id: str
     path: Mapping[str, str]
 
@@ -108,7 +108,7 @@ class Face:
     below: tuple[str, ...]
     routes: tuple[Route, ...]
     new_request_id: Callable[[], str]
-    authenticate: Callable[[Core, Request], Access]
+    authenticate: Callable[[Context, Request], Access]
     refused: Callable[[Refusal], Mapping[str, object]]
     error: type[Schema]
     errors: Mapping[int, str]

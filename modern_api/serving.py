@@ -10,8 +10,8 @@ from flask import Flask, Request, Response, request
 from marshmallow import EXCLUDE, ValidationError
 from werkzeug.routing import BaseConverter, Rule
 
-from importing.core import Core
-from importing.faults import Category, Fault
+from importing.context import Context
+from importing.errors import ApiError, ErrorCategory
 from modern_api.encoding import encoded
 from modern_api.routes import Call, Face, Options, Refusal, Reply, Route
 from transport.door import fault_of
@@ -20,16 +20,16 @@ from transport.rate import Standing, Whose, tightest
 RETRY_AFTER = 5  # seconds
 JSON = "application/json"
 
-STATUS: Mapping[Category, HTTPStatus] = {
-    Category.REQUEST: HTTPStatus.BAD_REQUEST,
-    Category.CREDENTIALS: HTTPStatus.UNAUTHORIZED,
-    Category.RIGHTS: HTTPStatus.FORBIDDEN,
-    Category.MISSING: HTTPStatus.NOT_FOUND,
-    Category.METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
-    Category.SIZE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    Category.RATE: HTTPStatus.TOO_MANY_REQUESTS,
-    Category.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
-    Category.BUG: HTTPStatus.INTERNAL_SERVER_ERROR,
+STATUS: Mapping[ErrorCategory, HTTPStatus] = {
+    ErrorCategory.REQUEST: HTTPStatus.BAD_REQUEST,
+    ErrorCategory.CREDENTIALS: HTTPStatus.UNAUTHORIZED,
+    ErrorCategory.RIGHTS: HTTPStatus.FORBIDDEN,
+    ErrorCategory.MISSING: HTTPStatus.NOT_FOUND,
+    ErrorCategory.METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
+    ErrorCategory.SIZE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ErrorCategory.RATE: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCategory.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorCategory.BUG: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 # Not 409, which clients of these protocols send again: the same key will never do for another file.
 REUSED_KEY = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -51,10 +51,10 @@ class DateVersion(BaseConverter):
     regex = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 
-def mount(app: Flask, core: Core, face: Face, options: Options) -> None:
+def mount(app: Flask, context: Context, face: Face, options: Options) -> None:
     """Serve the face at its paths, for every method: what is not served there is refused in its language."""
     app.url_map.converters["date"] = DateVersion
-    server = _Server(core, face, options)
+    server = _Server(context, face, options)
     by_path: dict[str, dict[str, Route]] = {}
     for route in face.routes:
         by_path.setdefault(route.path, {})[route.method] = route
@@ -66,16 +66,16 @@ def mount(app: Flask, core: Core, face: Face, options: Options) -> None:
         app.url_map.add(Rule(path, endpoint=endpoint))
 
 
-def status_of(fault: Fault) -> HTTPStatus:
+def status_of(fault: ApiError) -> HTTPStatus:
     """The HTTP status of a refusal."""
     return REUSED_KEY if fault.code == "request_id_reused" else STATUS[fault.category]
 
 
-def refused(face: Face, fault: Fault, request_id: str, path: Mapping[str, str]) -> Reply:
+def refused(face: Face, fault: ApiError, request_id: str, path: Mapping[str, str]) -> Reply:
     """The refusal of a request as the face words it."""
     status = status_of(fault)
     headers = {**face.refusal_headers.get(status, {}), "X-Request-Id": request_id}
-    if fault.category is Category.BUSY or fault.retry_after:
+    if fault.category is ErrorCategory.BUSY or fault.retry_after:
         headers["Retry-After"] = str(fault.retry_after or RETRY_AFTER)
     return Reply(face.refused(Refusal(status, fault, request_id, path)), status, headers)
 
@@ -85,8 +85,8 @@ def _view(server: _Server, routes: Mapping[str, Route]) -> Callable[..., Respons
 
 
 class _Server:
-    def __init__(self, core: Core, face: Face, options: Options) -> None:
-        self._core = core
+    def __init__(self, context: Context, face: Face, options: Options) -> None:
+        self._core = context
         self._face = face
         self._options = options
 
@@ -99,7 +99,7 @@ class _Server:
         except Exception as error:  # the outermost door
             fault = fault_of(error, request_id, log)
             reply = refused(self._face, fault, request_id, path)
-            if fault.category is Category.METHOD:
+            if fault.category is ErrorCategory.METHOD:
                 headers["Allow"] = ", ".join(sorted(_allowed(routes)))
         return _response(reply, request_id, headers)
 
@@ -114,14 +114,14 @@ class _Server:
         address = self._options.limiter.count(Whose.ADDRESS, request.remote_addr or "")
         self._admit(address, headers)
         if not routes:
-            raise Fault("unknown_path")
+            raise ApiError("unknown_path")
         route = routes.get("GET" if request.method == "HEAD" else request.method)
         if route is None:
-            raise Fault("method_not_served", method=request.method, allowed=", ".join(sorted(_allowed(routes))))
+            raise ApiError("method_not_served", method=request.method, allowed=", ".join(sorted(_allowed(routes))))
         access = self._face.authenticate(self._core, request)
         self._admit(tightest(self._options.limiter.count(Whose.USER, access.user_id), address), headers)
         if route.imports and not access.may_import:
-            raise Fault("no_permission")
+            raise ApiError("no_permission")
         query = _query(route, request)
         return route.answer(Call(self._core, self._options, access, request, request_id, path, query))
 
@@ -142,7 +142,7 @@ def _query(route: Route, request: Request) -> Mapping[str, object]:
         loaded: Mapping[str, object] = route.query(unknown=EXCLUDE).load(request.args.to_dict())
     except ValidationError as error:
         name = next(iter(error.messages_dict))
-        raise Fault(f"bad_{name}", value=request.args.get(name, "")) from error
+        raise ApiError(f"bad_{name}", value=request.args.get(name, "")) from error
     return loaded
 
 

@@ -12,9 +12,9 @@ from http import HTTPStatus
 from flask import Response
 from marshmallow import EXCLUDE, Schema, fields
 
-from importing import signin
-from importing.faults import Category, Fault
-from importing.signin import Session
+from auth import admin_sessions
+from auth.admin_sessions import AdminSession
+from importing.errors import ApiError, ErrorCategory
 from modern_api.people import Call, Face, Route, answered, body_of
 from modern_api.routes import Reply, Told
 from modern_api.told import stamp
@@ -34,13 +34,21 @@ FAULTS: Mapping[str, tuple[HTTPStatus, str, str]] = {
     "bad_callback_url": (HTTPStatus.FORBIDDEN, "INVALID_CALLBACK_URL", "Invalid callbackURL"),
     "foreign_origin": (HTTPStatus.FORBIDDEN, "INVALID_ORIGIN", "Invalid origin"),
 }
-CATEGORIES: Mapping[Category, tuple[HTTPStatus, str, str]] = {
-    Category.REQUEST: (HTTPStatus.BAD_REQUEST, "BAD_REQUEST", "Invalid JSON in request body"),
-    Category.MISSING: (HTTPStatus.NOT_FOUND, "NOT_FOUND", "Not found"),
-    Category.METHOD: (HTTPStatus.METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed"),
-    Category.SIZE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "PAYLOAD_TOO_LARGE", "Request body too large"),
-    Category.RATE: (HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", "Too many requests. Please try again later."),
-    Category.BUSY: (HTTPStatus.SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service unavailable. Please try again."),
+CATEGORIES: Mapping[ErrorCategory, tuple[HTTPStatus, str, str]] = {
+    ErrorCategory.REQUEST: (HTTPStatus.BAD_REQUEST, "BAD_REQUEST", "Invalid JSON in request body"),
+    ErrorCategory.MISSING: (HTTPStatus.NOT_FOUND, "NOT_FOUND", "Not found"),
+    ErrorCategory.METHOD: (HTTPStatus.METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed"),
+    ErrorCategory.SIZE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "PAYLOAD_TOO_LARGE", "Request body too large"),
+    ErrorCategory.RATE: (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "TOO_MANY_REQUESTS",
+        "Too many requests. Please try again later.",
+    ),
+    ErrorCategory.BUSY: (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "SERVICE_UNAVAILABLE",
+        "Service unavailable. Please try again.",
+    ),
 }
 BUG = (HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", "Internal Server Error")
 
@@ -108,28 +116,33 @@ def sign_in(call: Call) -> Response:
     """`POST /sign-in/email`: a session, its cookie and its user."""
     request = call.request
     if is_foreign(request):
-        raise Fault("foreign_origin")
+        raise ApiError("foreign_origin")
     body = body_of(call, SignInBody(), MAX_BODY)
-    if not signin.is_email(body["email"]):
-        raise Fault("bad_email")
+    if not admin_sessions.is_email(body["email"]):
+        raise ApiError("bad_email")
     url, remember = body.get("callbackURL", ""), body.get("rememberMe", True)
     if url and not _PATH.fullmatch(url.removeprefix(f"{request.scheme}://{request.host}")):
-        raise Fault("bad_callback_url")
+        raise ApiError("bad_callback_url")
     address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
-    session = signin.sign_in(call.core, body["email"], body["password"], address, agent, remember=remember)
+    session = admin_sessions.sign_in(call.context, body["email"], body["password"], address, agent, remember=remember)
     reply = {"redirect": bool(url), "token": session.token, "user": _user(session)}
     response = answered(call, {**reply, "url": url} if url else reply)
-    give_pass(request, response, session.pass_, signin.LASTS // signin.SECOND if remember else None)
+    give_pass(
+        request,
+        response,
+        session.cookie_value,
+        admin_sessions.SESSION_MS // admin_sessions.SECOND_MS if remember else None,
+    )
     return response
 
 
 def sign_out(call: Call) -> Response:
     """`POST /sign-out`: the end of the session, if there is one, and of its cookie."""
     if is_foreign(call.request):
-        raise Fault("foreign_origin")
-    session = signin.find(call.core, pass_of(call.request))
+        raise ApiError("foreign_origin")
+    session = admin_sessions.find_session(call.context, pass_of(call.request))
     if session is not None:
-        signin.sign_out(call.core, session)
+        admin_sessions.sign_out(call.context, session)
     response = answered(call, {"success": True})
     take_pass(call.request, response)
     return response
@@ -138,7 +151,7 @@ def sign_out(call: Call) -> Response:
 def get_session(call: Call) -> Response:
     """`GET /get-session`: who is signed in, or null."""
     sent = pass_of(call.request)
-    session = signin.find(call.core, sent)
+    session = admin_sessions.find_session(call.context, sent)
     if session is not None:
         return answered(call, {"session": _members(session), "user": _user(session)})
     response = answered(call, None)
@@ -147,11 +160,11 @@ def get_session(call: Call) -> Response:
     return response
 
 
-def refused(fault: Fault) -> Reply:
+def refused(fault: ApiError) -> Reply:
     """A fault as Better Auth tells of it."""
     status, code, message = FAULTS.get(fault.code) or CATEGORIES.get(fault.category, BUG)
     headers = {}
-    if fault.category in (Category.RATE, Category.BUSY):
+    if fault.category in (ErrorCategory.RATE, ErrorCategory.BUSY):
         # The one is what Better Auth's clients read, the other what HTTP knows.
         headers = dict.fromkeys(("X-Retry-After", "Retry-After"), str(fault.retry_after or RETRY_AFTER))
     return Reply({"message": message or fault.message, "code": code}, status, headers)
@@ -209,7 +222,7 @@ FACE = Face(
 )
 
 
-def _user(session: Session) -> dict[str, object]:
+def _user(session: AdminSession) -> dict[str, object]:
     admin, made = session.admin, stamp(session.admin.created_at)
     return {
         "id": str(admin.id),
@@ -223,7 +236,7 @@ def _user(session: Session) -> dict[str, object]:
     }
 
 
-def _members(session: Session) -> dict[str, object]:
+def _members(session: AdminSession) -> dict[str, object]:
     began = stamp(session.created_at)
     return {
         "id": session.id,

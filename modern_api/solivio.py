@@ -17,12 +17,13 @@ from operator import attrgetter
 from flask import Response
 from marshmallow import RAISE, Schema, fields, validate
 
-from importing import run, signin
+from auth import admin_sessions
+from auth.admin_sessions import Admin, Role
+from importing import import_batch
 from importing.batch import Batch, Delimited, Header, Mode, OnError, Outcome, Requirement, Source
-from importing.decode import first_row
-from importing.faults import Category, Fault, Problem
-from importing.fields import Field, Into, Kind
-from importing.signin import Admin, Role
+from importing.errors import ApiError, ErrorCategory, Problem
+from importing.fields import Field, FieldDestination, FieldKind
+from importing.reading.row_reader import read_first_row
 from modern_api.people import Call, Face, Route, answered, body_of
 from modern_api.routes import Reply, Told
 from transport.browsers import is_foreign, pass_of
@@ -34,8 +35,8 @@ MOST_COLUMNS = 1000
 LONGEST_KEY = 255
 RETRY_AFTER = 5  # seconds
 
-NAME = Field("name", Kind.NAME_KEY)
-SOURCE = Field("source", into=Into.ATTRIBUTE)
+NAME = Field("name", FieldKind.NAME_KEY)
+SOURCE = Field("source", into=FieldDestination.ATTRIBUTE)
 DEFAULT_SOURCE = "import"
 COLUMNS: Mapping[str, Field] = {
     **dict.fromkeys(("name", "customer", "customer_name", "client", "client_name", "company", "company_name"), NAME),
@@ -57,13 +58,13 @@ ROWS: Mapping[str, str] = {
     "line_too_long": "The row is too long",
 }
 
-STATUS: Mapping[Category, tuple[HTTPStatus, str]] = {
-    Category.CREDENTIALS: (HTTPStatus.UNAUTHORIZED, "Unauthorized"),
-    Category.RIGHTS: (HTTPStatus.FORBIDDEN, "Forbidden"),
-    Category.REQUEST: (HTTPStatus.BAD_REQUEST, ""),
-    Category.METHOD: (HTTPStatus.METHOD_NOT_ALLOWED, ""),
-    Category.SIZE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ""),
-    Category.RATE: (HTTPStatus.TOO_MANY_REQUESTS, ""),
+STATUS: Mapping[ErrorCategory, tuple[HTTPStatus, str]] = {
+    ErrorCategory.CREDENTIALS: (HTTPStatus.UNAUTHORIZED, "Unauthorized"),
+    ErrorCategory.RIGHTS: (HTTPStatus.FORBIDDEN, "Forbidden"),
+    ErrorCategory.REQUEST: (HTTPStatus.BAD_REQUEST, ""),
+    ErrorCategory.METHOD: (HTTPStatus.METHOD_NOT_ALLOWED, ""),
+    ErrorCategory.SIZE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ""),
+    ErrorCategory.RATE: (HTTPStatus.TOO_MANY_REQUESTS, ""),
 }
 # "Forbidden" alone would leave these without a remedy.
 EXPLAINED = frozenset({"foreign_origin", "no_account"})
@@ -116,10 +117,10 @@ def import_customers(call: Call) -> Response:
     admin, account = _admin(call)
     content = body_of(call, ImportBody(), MAX_BODY)["content"]
     try:
-        outcome = run.run(call.core, _batch(account, admin.email, content, _key(call)))
+        outcome = import_batch.run(call.context, _batch(account, admin.email, content, _key(call)))
     except Unfit as unfit:
         return _failed(call, [_whole(str(unfit))])
-    except Fault as fault:
+    except ApiError as fault:
         if fault.code == "no_data":
             return _failed(call, [_whole(NO_ROWS)])
         if fault.code == "no_good_rows":
@@ -128,14 +129,14 @@ def import_customers(call: Call) -> Response:
     return _imported(call, outcome)
 
 
-def refused(fault: Fault) -> Reply:
+def refused(fault: ApiError) -> Reply:
     """A fault as Solivio tells of it. Whatever keeps a good request from being written is a write failure: 500."""
     status, error = STATUS.get(fault.category, (HTTPStatus.INTERNAL_SERVER_ERROR, ""))
     if fault.code == "request_id_reused":
         status = HTTPStatus.UNPROCESSABLE_ENTITY
     message = SAID.get(fault.code, fault.message)
     error = f"{error}: {message}" if fault.code in EXPLAINED else error or message
-    waits = fault.category in (Category.RATE, Category.BUSY)
+    waits = fault.category in (ErrorCategory.RATE, ErrorCategory.BUSY)
     return Reply({"error": error}, status, {"Retry-After": str(fault.retry_after or RETRY_AFTER)} if waits else {})
 
 
@@ -173,22 +174,22 @@ FACE = Face(
 
 def _admin(call: Call) -> tuple[Admin, int]:
     if is_foreign(call.request):
-        raise Fault("foreign_origin")
-    session = signin.find(call.core, pass_of(call.request))
+        raise ApiError("foreign_origin")
+    session = admin_sessions.find_session(call.context, pass_of(call.request))
     if session is None:
-        raise Fault("not_signed_in")
+        raise ApiError("not_signed_in")
     call.count(Whose.USER, f"console:{session.admin.email}")
     if session.admin.role is not Role.ADMIN:
-        raise Fault("not_admin")
+        raise ApiError("not_admin")
     if session.admin.account is None:
-        raise Fault("no_account")
+        raise ApiError("no_account")
     return session.admin, session.admin.account
 
 
 def _key(call: Call) -> str | None:
     key = call.request.headers.get("Idempotency-Key", "").strip()
     if len(key) > LONGEST_KEY or _CONTROL.search(key):
-        raise Fault("bad_request_id")
+        raise ApiError("bad_request_id")
     return key or None
 
 
@@ -198,8 +199,8 @@ def _batch(account: int, user: str, content: str, key: str | None) -> Batch:
     data = text.encode()
     delimited = Delimited(_delimiter(text), quotes=True, multiline=True)
     try:
-        names, start = first_row(Source(io.BytesIO(data), "utf-8", len(data)), delimited)
-    except Fault as fault:
+        names, start = read_first_row(Source(io.BytesIO(data), "utf-8", len(data)), delimited)
+    except ApiError as fault:
         raise Unfit(EMPTY) from fault
     rows = data[start:]
     return Batch(

@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
-from importing import jobs
 from importing.batch import Batch, Delimited, OnError, Source
-from importing.charset import Charset, Evidence
-from importing.faults import Fault
-from importing.jobs import Queued
+from importing.errors import ApiError
+from importing.jobs import lifecycle
+from importing.jobs.lifecycle import SubmittedBatch
+from importing.reading.charset import Charset, CharsetDetector
 from modern_api.files import Format, batch_of
 from modern_api.routes import Call
 from transport.multipart import Multipart, declared_boundary, opened_boundary
@@ -44,14 +44,14 @@ class Upload:
     digest: bytes
 
 
-def submitted(call: Call, format: Format) -> Queued:
+def submitted(call: Call, format: Format) -> SubmittedBatch:
     """Queue the file that a request brings as a job. A file that cannot be read is a job that failed.
 
-    Raises Fault: what `received` and `importing.jobs.submit` raise, and bad_request_id.
+    Raises ApiError: what `received` and `importing.jobs.lifecycle.submit` raise, and bad_request_id.
     """
     key = call.request.headers.get("Idempotency-Key", "").strip()
     if len(key) > LONGEST_KEY or _CONTROL.search(key):
-        raise Fault("bad_request_id")
+        raise ApiError("bad_request_id")
     with received(call.request.environ, call.options.max_body, call.options.spool_dir) as upload:
         batch = Batch(
             account=call.access.account,
@@ -71,12 +71,12 @@ def submitted(call: Call, format: Format) -> Queued:
         )
         try:
             batch = batch_of(batch, format)
-        except Fault as fault:
-            return jobs.submit_failed(call.core, batch, fault, call.request_id)
-        return jobs.submit(call.core, batch, call.request_id)
+        except ApiError as fault:
+            return lifecycle.submit_failed(call.context, batch, fault, call.request_id)
+        return lifecycle.submit(call.context, batch, call.request_id)
 
 
-def replayed(queued: Queued) -> Mapping[str, str]:
+def replayed(queued: SubmittedBatch) -> Mapping[str, str]:
     """The header that says that the same request has queued this job before."""
     return {"Idempotent-Replayed": "true"} if queued.replayed else {}
 
@@ -85,7 +85,7 @@ def replayed(queued: Queued) -> Mapping[str, str]:
 def received(environ: Mapping[str, Any], max_body: int, folder: Path | None) -> Iterator[Upload]:
     """The file that the request brings, for as long as the context lasts.
 
-    Raises Fault: missing_file, bad_form, bad_encoding, body_too_large, body_incomplete, spool_full.
+    Raises ApiError: missing_file, bad_form, bad_encoding, body_too_large, body_incomplete, spool_full.
     """
     part = _Part(folder)
     try:
@@ -103,7 +103,7 @@ def _read(environ: Mapping[str, Any], max_body: int, part: _Part) -> None:
     # A boundary that the body itself begins with is believed first: some clients set the type by hand, and lose it.
     boundary = opened_boundary(head) or declared_boundary(str(environ.get("CONTENT_TYPE") or ""))
     if not boundary:
-        raise Fault("missing_file")
+        raise ApiError("missing_file")
     form = Multipart(boundary, part)
     form.feed(head)
     for piece in pieces:
@@ -121,7 +121,7 @@ class _Part(Sink):
     def __init__(self, folder: Path | None) -> None:
         self.file = SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115 - closed by its user
         self._hash = sha256()
-        self._evidence = Evidence()
+        self._evidence = CharsetDetector()
         self._size = 0
         self._writes = self._came = self._chosen = False
 
@@ -129,7 +129,7 @@ class _Part(Sink):
         self._writes = name.strip() == PART
         if self._writes:
             if self._came:
-                raise Fault("bad_form", reason="it has more than one part file")
+                raise ApiError("bad_form", reason="it has more than one part file")
             self._came = True
             # What browsers send where no file was chosen.
             self._chosen = filename != b""
@@ -143,7 +143,7 @@ class _Part(Sink):
         try:
             self.file.write(piece)
         except OSError as error:  # the disk is full: nothing that this sender could mend
-            raise Fault("spool_full", retry_after=DISK_FULL_RETRY_AFTER) from error
+            raise ApiError("spool_full", retry_after=DISK_FULL_RETRY_AFTER) from error
 
     def end(self) -> None:
         if self._writes:
@@ -151,6 +151,6 @@ class _Part(Sink):
 
     def upload(self) -> Upload:
         if not self._came or not (self._chosen or self._size):
-            raise Fault("missing_file")
+            raise ApiError("missing_file")
         self.file.seek(0, io.SEEK_SET)
         return Upload(cast(BinaryIO, self.file), self._size, self._evidence.charset(()), self._hash.digest())

@@ -10,13 +10,13 @@ from uuid import uuid4
 
 from flask import Request
 
-from importing import follow
-from importing.access import Access
+from auth.authenticate import Access
+from importing import batch_status
 from importing.batch import Mode, Requirement
-from importing.core import Core
-from importing.faults import Category, Fault
-from importing.fields import Field, Into, Kind
-from importing.follow import ENDED, Followed, Reason
+from importing.batch_status import ENDED_STATUSES, BatchStatus, FailureReason
+from importing.context import Context
+from importing.errors import ApiError, ErrorCategory
+from importing.fields import Field, FieldDestination, FieldKind
 from modern_api import credentials, told, uploads
 from modern_api import voucherify_schemas as schemas
 from modern_api.files import Format
@@ -29,12 +29,12 @@ ATTRIBUTE_LIMIT = 64_000
 
 # The columns that the vendor's page names, with what they are here, and those of the dashboard's template.
 STANDARD: tuple[Field, ...] = (
-    Field("Source_id", Kind.KEY, column="code", note="the customer's code"),
-    Field("Id", Kind.KEY, column="code", note="the customer's code where there is no `Source_id`"),
-    Field("Name", Kind.FULL_NAME),
-    Field("Email", Kind.EMAIL, column="email"),
-    Field("Phone", Kind.PHONE, column="phone"),
-    Field("Birthdate", Kind.ISO_DATE, column="custom_date", note="of a date and time the date counts"),
+    Field("Source_id", FieldKind.KEY, column="code", note="the customer's code"),
+    Field("Id", FieldKind.KEY, column="code", note="the customer's code where there is no `Source_id`"),
+    Field("Name", FieldKind.FULL_NAME),
+    Field("Email", FieldKind.EMAIL, column="email"),
+    Field("Phone", FieldKind.PHONE, column="phone"),
+    Field("Birthdate", FieldKind.ISO_DATE, column="custom_date", note="of a date and time the date counts"),
     Field("Address_line_1", column="street1"),
     Field("Address_line_2", column="street2"),
     Field("Address_Postal_Code", column="postal_code"),
@@ -45,7 +45,7 @@ STANDARD: tuple[Field, ...] = (
     Field("City", column="city", note="as the dashboard's template has it"),
     Field("State", column="state", note="as the dashboard's template has it"),
     Field("Country", column="country", note="as the dashboard's template has it"),
-    Field("Description", into=Into.ATTRIBUTE, column="description", limit=ATTRIBUTE_LIMIT),
+    Field("Description", into=FieldDestination.ATTRIBUTE, column="description", limit=ATTRIBUTE_LIMIT),
 )
 IDENTIFYING = ("Source_id", "Id", "Name", "Email")
 
@@ -56,7 +56,7 @@ _ID = re.compile(f"{ID_PREFIX}([0-9a-f]{{20}})")
 def field_of(name: str) -> Field:
     """The field of a column: a standard one in any case, else an attribute of that name."""
     standard = _BY_NAME.get(name.casefold())
-    return standard or Field(name, Kind.TYPED, Into.ATTRIBUTE, limit=ATTRIBUTE_LIMIT)
+    return standard or Field(name, FieldKind.TYPED, FieldDestination.ATTRIBUTE, limit=ATTRIBUTE_LIMIT)
 
 
 FORMAT = Format(
@@ -79,16 +79,16 @@ def import_csv(call: Call) -> Reply:
 def get_action(call: Call) -> Reply:
     """What became of a file."""
     match = _ID.fullmatch(call.path["action_id"])
-    found = told.job(call.core, call.access.account, NAME, match[1] if match else None)
+    found = told.job(call.context, call.access.account, NAME, match[1] if match else None)
     if found is None:
-        raise Fault("unknown_batch", value=call.path["action_id"])
+        raise ApiError("unknown_batch", value=call.path["action_id"])
     return Reply({**schemas.Action().dump(_action(found)), "result": _result(call, found)})
 
 
 def list_actions(call: Call) -> Reply:
     """The newest actions, or those before a time."""
     limit, before = call.query["limit"], call.query.get("end_date")
-    found = follow.newest(call.core, call.access.account, face=NAME, before=before, length=limit + 1)
+    found = batch_status.list_batches(call.context, call.access.account, face=NAME, before=before, length=limit + 1)
     document = {
         "object": "list",
         "data_ref": "async_actions",
@@ -98,7 +98,7 @@ def list_actions(call: Call) -> Reply:
     return Reply(schemas.ActionList().dump(document))
 
 
-def _action(found: Followed) -> dict[str, object]:
+def _action(found: BatchStatus) -> dict[str, object]:
     status = _status(found)
     document: dict[str, object] = {
         "id": ID_PREFIX + found.id,
@@ -111,27 +111,27 @@ def _action(found: Followed) -> dict[str, object]:
         "progress": 100 if status == "DONE" else found.progress.percent,
         "object": "async_action",
     }
-    if found.status in ENDED:
+    if found.status in ENDED_STATUSES:
         document["operation_status"] = "SUCCESS" if status == "DONE" else "FAILED"
     return document
 
 
-def _status(found: Followed) -> str:
+def _status(found: BatchStatus) -> str:
     if found.status in ("queued", "running"):
         return "ENQUEUED" if found.status == "queued" else "IN_PROGRESS"
     # What was undone afterwards had been done.
     return "FAILED" if found.status in ("failed", "cancelled") else "DONE"
 
 
-def _result(call: Call, found: Followed) -> Mapping[str, object] | None:
-    if found.status not in ENDED:
+def _result(call: Call, found: BatchStatus) -> Mapping[str, object] | None:
+    if found.status not in ENDED_STATUSES:
         return None
     done, failed = found.progress.successful, found.progress.failed
     message = f"{done} customer(s) imported successfully, {failed} failed."
     if found.status in ("failed", "cancelled"):
-        reason = found.reason or Reason("cancelled", "The import was cancelled.")
+        reason = found.reason or FailureReason("cancelled", "The import was cancelled.")
         message = f"{reason.message} {message}" if found.progress.processed else reason.message
-    rows = told.failed_rows(call.core, call.access.account, found.id)
+    rows = told.failed_rows(call.context, call.access.account, found.id)
     listed = (
         {"source_id": problems[0].ref, "row": problems[0].row, "reason": " ".join(p.message for p in problems)}
         for problems in rows
@@ -140,14 +140,14 @@ def _result(call: Call, found: Followed) -> Mapping[str, object] | None:
     return {**counts, "failed": listed}
 
 
-def authenticate(core: Core, request: Request) -> Access:
+def authenticate(context: Context, request: Request) -> Access:
     """The access that X-App-Id and X-App-Token give. Raises bad_credentials and oauth_not_served."""
     header = partial(credentials.header, request)
     user_id, key = header("X-App-Id"), header("X-App-Token")
     oauth = header("X-Voucherify-OAuth") or header("Authorization").lower().startswith("bearer ")
     if oauth and not (user_id and key):
-        raise Fault("oauth_not_served")
-    return credentials.access(core, request, user_id, key)
+        raise ApiError("oauth_not_served")
+    return credentials.access(context, request, user_id, key)
 
 
 # Key and message by fault, else by status.
@@ -187,7 +187,7 @@ def refused(refusal: Refusal) -> Mapping[str, object]:
         "details": _DETAILS.get(fault.code, fault.message),
         "request_id": refusal.request_id,
     }
-    if fault.code == "unknown_batch" and fault.category is Category.MISSING:
+    if fault.code == "unknown_batch" and fault.category is ErrorCategory.MISSING:
         action_id = refusal.path["action_id"]
         document |= {
             "details": f"Cannot find async_action with id {fault.values['value']}",

@@ -22,12 +22,12 @@ class Moment(fields.Field[int]):
         try:
             text = str(value).strip()
             # A plus sign that nobody encoded has become a blank on the way.
-            moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+            time = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
         except ValueError as error:
             raise ValidationError("not a date") from error
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return -((_EPOCH - moment) // timedelta(milliseconds=1))
+        if time.tzinfo is None:
+            time = time.replace(tzinfo=UTC)
+        return -((_EPOCH - time) // timedelta(milliseconds=1))
 
 
 class ListQuery(Schema):

@@ -5,20 +5,21 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from storage import batches, uniques
-from storage.models import DOCUMENTS, IMAGE
-from storage.modes import Shape, given, written
+from storage import unique_values
+from storage.queries import batches
 from storage.statements import Sent
+from storage.tables import DOCUMENT_COLUMNS, IMAGE_COLUMNS
 from storage.workspace import Workspace
+from storage.write_modes import BatchShape, insert_values, update_values
 
 # To ask for webhooks by itself would cost a small batch as much as its enrolments.
-NEXT = (
-    f"SELECT {batches.NEWEST} + :count, "
+SELECT_NEXT_CHANGE = (
+    f"SELECT {batches.NEWEST_NUMBER} + :count, "
     "EXISTS (SELECT 1 FROM webhook w WHERE w.account_id = :account AND w.active) FROM account a WHERE a.id = :account"
 )
 
 
-class Stamp(NamedTuple):
+class ChangeContext(NamedTuple):
     """Whose and which change this is. `now` is milliseconds since the epoch; `base` + n is the n-th new customer's id."""
 
     account: int
@@ -29,15 +30,15 @@ class Stamp(NamedTuple):
 
 def next_change(work: Workspace, account: int, count: int = 1) -> int:
     """The next change number of the account, which only its one writer takes, or the first of the next `count`."""
-    return int(ask_next_change(work, account, count).rows[0][0]) - count + 1
+    return int(send_next_change(work, account, count).rows[0][0]) - count + 1
 
 
-def ask_next_change(work: Workspace, account: int, count: int = 1) -> Sent:
+def send_next_change(work: Workspace, account: int, count: int = 1) -> Sent:
     """The same, to be looked at later: its one row has the number, of several the last, and whether webhooks are told.
 
     A number is taken when a change or a batch that has it is written, in the same transaction.
     """
-    return work.send(NEXT, account=account, count=count)
+    return work.send(SELECT_NEXT_CHANGE, account=account, count=count)
 
 
 def last_customer(work: Workspace, account: int) -> int:
@@ -51,64 +52,68 @@ def last_customer(work: Workspace, account: int) -> int:
     )
 
 
-def apply(work: Workspace, shape: Shape, stamp: Stamp, campaigns: tuple[int, ...], *, renames: bool) -> None:
+def apply_plan(
+    work: Workspace, shape: BatchShape, change_context: ChangeContext, campaigns: tuple[int, ...], *, renames: bool
+) -> None:
     """Write what `target`, `made` and `follow` say. `campaigns` in order: points go to the first.
 
     `renames`: a stored customer may get another code or card.
     """
-    account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
+    account, change, now, base = change_context.account, change_context.change, change_context.now, change_context.base
     if work.filled("target"):
-        work.send(TAKE_IMAGES, account=account, change=change)
-        _change(work, shape, stamp, renames=renames)
-    if work.filled("made"):
-        work.send(_create(shape, work.sqlite), account=account, change=change, now=now, base=base)
+        work.send(TAKE_BEFORE_IMAGES, account=account, change=change)
+        _change_customers(work, shape, change_context, renames=renames)
+    if work.filled("new_customer"):
+        work.send(_create_statement(shape, work.sqlite), account=account, change=change, now=now, base=base)
     for number in shape.written_uniques:
-        for statement in _unique_values(number, work.sqlite):
+        for statement in _unique_value_statements(number, work.sqlite):
             work.send(statement, account=account, base=base)
-    _enrol(work, stamp, campaigns)
+    _enrol(work, change_context, campaigns)
 
 
-def _change(work: Workspace, shape: Shape, stamp: Stamp, *, renames: bool) -> None:
-    account, change, now = stamp.account, stamp.change, stamp.now
-    renamed = renames and work.number(RENAMED)
-    update = _update(shape, work.sqlite)
+def _change_customers(work: Workspace, shape: BatchShape, change_context: ChangeContext, *, renames: bool) -> None:
+    account, change, now = change_context.account, change_context.change, change_context.now
+    renamed_customers = renames and work.number(COUNT_RENAMED)
+    update = _update_statement(shape, work.sqlite)
     if update:
         work.send(update, account=account, change=change, now=now)
-    if renamed:
+    if renamed_customers:
         for statement in (DROP_CODES, DROP_CARDS):
             work.send(statement, account=account)
     if shape.writes_username:
-        work.send(_drop_usernames(shape), account=account)
-    if renamed:
+        work.send(_drop_usernames_statement(shape), account=account)
+    if renamed_customers:
         for key in ("code", "card"):
-            work.send(_rename(key), account=account, now=now)
+            work.send(_rename_statement(key), account=account, now=now)
     if "username_key" in shape.columns:
         work.send(GIVE_USERNAMES, account=account)
 
 
-def record_change(work: Workspace, stamp: Stamp, batch_id: str, made: int, removed: tuple[int, int] = (0, -1)) -> None:
+def record_change(
+    work: Workspace, change_context: ChangeContext, batch_id: str, made: int, removed: tuple[int, int] = (0, -1)
+) -> None:
     """Note the change, with the range of customers that it made, and the one in which those that it removed lie."""
     work.send(
         "INSERT INTO change(account_id, change, batch_id, first_created, last_created, first_removed, last_removed) "
         "VALUES (:account, :change, :batch, :first, :last, :first_removed, :last_removed)",
-        account=stamp.account,
-        change=stamp.change,
+        account=change_context.account,
+        change=change_context.change,
         batch=batch_id,
-        first=stamp.base + 1,
-        last=stamp.base + made,
+        first=change_context.base + 1,
+        last=change_context.base + made,
         first_removed=removed[0],
         last_removed=removed[1],
     )
 
 
-def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
-    account, change, now, base = stamp.account, stamp.change, stamp.now, stamp.base
+def _enrol(work: Workspace, change_context: ChangeContext, campaigns: tuple[int, ...]) -> None:
+    account, change, now, base = change_context.account, change_context.change, change_context.now, change_context.base
     for place, campaign in enumerate(campaigns):
-        for table, (adding_points, adding) in ENROLLING.items():
+        for table, (enrol_with_points, enrol) in ENROL.items():
             if work.filled(table):
-                work.send(adding if place else adding_points, account=account, campaign=campaign, base=base)
+                work.send(enrol if place else enrol_with_points, account=account, campaign=campaign, base=base)
     if campaigns:
-        for table, entries in ENTRIES.items():
+        for table, entries in ADD_ENTRIES.items():
             if work.filled(table):
                 work.send(
                     entries,
@@ -121,28 +126,28 @@ def _enrol(work: Workspace, stamp: Stamp, campaigns: tuple[int, ...]) -> None:
 
 
 # Stored customers may have joined before; new ones cannot have.
-_ENROLLED = {
+_ENROLMENT_SOURCES = {
     "target": (
         "t.id",
         "WHERE t.touched = 1 ON CONFLICT(account_id, customer_id, campaign_id) DO UPDATE "
         "SET balance = enrolment.balance + excluded.balance, uses = enrolment.uses + 1",
     ),
-    "made": (":base + t.n", "ORDER BY t.n"),
+    "new_customer": (":base + t.n", "ORDER BY t.n"),
 }
 # With the points of the rows, and without.
-ENROLLING = {
+ENROL = {
     table: tuple(
         "INSERT {or_all}INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
         f"SELECT :account, {customers}, :campaign, {points}, 1 FROM {table} t {end}"
         for points in ("coalesce(t.points, 0)", "0")
     )
-    for table, (customers, end) in _ENROLLED.items()
+    for table, (customers, end) in _ENROLMENT_SOURCES.items()
 }
 
-RENAMED = "SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL"
-TAKE_IMAGES = (
-    f"INSERT {{or_all}}INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE)}, removed) "
-    f"SELECT :account, :change, c.id, {', '.join(f'c.{name}' for name in IMAGE)}, c.removed "
+COUNT_RENAMED = "SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL"
+TAKE_BEFORE_IMAGES = (
+    f"INSERT {{or_all}}INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE_COLUMNS)}, removed) "
+    f"SELECT :account, :change, c.id, {', '.join(f'c.{name}' for name in IMAGE_COLUMNS)}, c.removed "
     "FROM target t {then} {customer} = t.id WHERE t.touched = 1"
 )
 
@@ -162,26 +167,26 @@ GIVE_USERNAMES = (
 )
 
 # The amounts of first rows on stored customers, of rows that made one, and of the later rows of either.
-_ENTRIES = {
+_ENTRY_SOURCES = {
     "target": 'SELECT :account, :change, t.id, t."row", :campaign, t.item_id, t.amount, :now FROM target t '
     "WHERE t.amount IS NOT NULL",
-    "made": 'SELECT :account, :change, :base + m.n, m."row", :campaign, m.item_id, m.amount, :now FROM made m '
+    "new_customer": 'SELECT :account, :change, :base + m.n, m."row", :campaign, m.item_id, m.amount, :now FROM new_customer m '
     "WHERE m.amount IS NOT NULL",
-    "follow": 'SELECT :account, :change, coalesce(f.id, :base + m.n), f."row", :campaign, f.item_id, f.amount, :now '
-    'FROM follow f LEFT JOIN made m ON m."row" = f.first_row WHERE f.amount IS NOT NULL',
+    "later_row": 'SELECT :account, :change, coalesce(f.id, :base + m.n), f."row", :campaign, f.item_id, f.amount, :now '
+    'FROM later_row f LEFT JOIN new_customer m ON m."row" = f.first_row WHERE f.amount IS NOT NULL',
 }
 
 
-ENTRIES = {
+ADD_ENTRIES = {
     table: 'INSERT {or_all}INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
     + source
-    for table, source in _ENTRIES.items()
+    for table, source in _ENTRY_SOURCES.items()
 }
 
 
 @lru_cache(maxsize=500)
-def _update(shape: Shape, sqlite: bool) -> str:
-    values = written(shape, sqlite)
+def _update_statement(shape: BatchShape, sqlite: bool) -> str:
+    values = update_values(shape, sqlite)
     if not sqlite:
         settings = ", ".join(f"{name} = {value}" for name, value in (values | {"updated_at": ":now"}).items())
         return (
@@ -190,26 +195,26 @@ def _update(shape: Shape, sqlite: bool) -> str:
         )
     # An upsert walks the table in key order, once; UPDATE … FROM would collect everything first. It meets the stored
     # documents by itself; other values that depend on the stored ones need a join.
-    documents = [name for name in DOCUMENTS if "s." in values.get(name, "")]
-    picked = values | {name: f"coalesce(s.{name}, '{{}}')" for name in documents}
+    documents = [name for name in DOCUMENT_COLUMNS if "s." in values.get(name, "")]
+    selected = values | {name: f"coalesce(s.{name}, '{{}}')" for name in documents}
     updates = {name: f"excluded.{name}" for name in ("updated_at", *values)}
     for name in documents:
         updates[name] = values[name].replace("c.", "customer.").replace("s.", "excluded.")
-    stored = "{then} {customer} = t.id" if any("c." in value for value in picked.values()) else ""
+    stored = "{then} {customer} = t.id" if any("c." in value for value in selected.values()) else ""
     columns = ", ".join(["id", "account_id", "created", "created_at", "updated_at", *values])
     return (
-        f"INSERT INTO customer({columns}) SELECT {', '.join(['t.id', ':account', '0', '0', ':now', *picked.values()])} "
+        f"INSERT INTO customer({columns}) SELECT {', '.join(['t.id', ':account', '0', '0', ':now', *selected.values()])} "
         f'FROM target t {{then}} stage s ON s."row" = t."row" {stored} WHERE t.changed = 1 ORDER BY t.id '
         "ON CONFLICT(id) DO UPDATE SET " + ", ".join(f"{name} = {value}" for name, value in updates.items())
     )
 
 
 @lru_cache(maxsize=500)
-def _create(shape: Shape, sqlite: bool) -> str:
-    values = given(shape, sqlite)
+def _create_statement(shape: BatchShape, sqlite: bool) -> str:
+    values = insert_values(shape, sqlite)
     code = "coalesce(m.code, s.code)" if "code" in shape.columns else "m.code"
     card = "coalesce(m.card_number, s.card_number)" if "card_number" in shape.columns else "m.card_number"
-    fixed = {
+    key_values = {
         "account_id": ":account",
         "id": ":base + m.n",
         "code": code,
@@ -218,14 +223,14 @@ def _create(shape: Shape, sqlite: bool) -> str:
         "created_at": ":now",
         "updated_at": ":now",
     }
-    every = fixed | values
+    columns_and_values = key_values | values
     return (
-        f"INSERT {{or_all}}INTO customer({', '.join(every)}) SELECT {', '.join(every.values())} "
-        'FROM made m {then} stage s ON s."row" = m."row" ORDER BY m.n'
+        f"INSERT {{or_all}}INTO customer({', '.join(columns_and_values)}) SELECT {', '.join(columns_and_values.values())} "
+        'FROM new_customer m {then} stage s ON s."row" = m."row" ORDER BY m.n'
     )
 
 
-def _drop_usernames(shape: Shape) -> str:
+def _drop_usernames_statement(shape: BatchShape) -> str:
     if "username_key" in shape.columns and not shape.replaces:
         changed = (
             'SELECT t.id FROM target t {then} stage s ON s."row" = t."row" '
@@ -239,7 +244,7 @@ def _drop_usernames(shape: Shape) -> str:
     )
 
 
-def _rename(key: str) -> str:
+def _rename_statement(key: str) -> str:
     column = "code" if key == "code" else "card_number"
     return (
         f"UPDATE customer SET {column} = t.new_{key}, updated_at = :now FROM target t "
@@ -247,12 +252,12 @@ def _rename(key: str) -> str:
     )
 
 
-def _unique_values(number: int, sqlite: bool) -> tuple[str, str, str]:
-    value = uniques.value(number, "c", sqlite)
+def _unique_value_statements(number: int, sqlite: bool) -> tuple[str, str, str]:
+    value = unique_values.value_sql(number, "c", sqlite)
     give = f"INSERT INTO unique_value(account_id, number, value, customer_id) SELECT :account, {number}, {value}, c.id "
     return (
         f"DELETE FROM unique_value WHERE account_id = :account AND number = {number} "
         "AND customer_id IN (SELECT id FROM target WHERE changed = 1)",
         give + f"FROM target t {{then}} {{customer}} = t.id WHERE t.changed = 1 AND {value} IS NOT NULL",
-        give + f"FROM made m {{then}} {{customer}} = :base + m.n WHERE {value} IS NOT NULL",
+        give + f"FROM new_customer m {{then}} {{customer}} = :base + m.n WHERE {value} IS NOT NULL",
     )

@@ -27,7 +27,7 @@ from storage.wire import Wire
 from storage.workspace import Workspace
 from storage.workspaces import PostgresqlWorkspace, SqliteWorkspace, Turns
 
-__all__ = ["Busy", "Database", "Expected", "Kind", "now"]
+__all__ = ["Busy", "Database", "Expected", "Kind", "now_ms"]
 
 # At once, of a process: small batches that wait for the same writer (on PostgreSQL those of an account). More would take
 # the processor from each other, and each needs a connection with tables and a cache of its own.
@@ -145,7 +145,7 @@ class Database:
         with line, self._borrowed() as fairy:
             work = self._workspace(fairy, time.monotonic() - started)
             try:
-                staging.prepare(work, fairy.info)
+                staging.prepare_tables(work, fairy.info)
                 yield work
             finally:
                 work.close()
@@ -292,7 +292,7 @@ def _is_near(url: URL) -> bool:
     return all(not host or host.startswith("/") or LOCAL.fullmatch(host) for host in hosts)
 
 
-def now() -> int:
+def now_ms() -> int:
     """Milliseconds since the epoch, UTC."""
     return time.time_ns() // 1_000_000
 

@@ -18,37 +18,37 @@ MIGRATION_LOCK = 74_117_001
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the database up to a revision, in one transaction. Of two at once, the second finds nothing to do."""
-    _run(database, lambda config: command.upgrade(config, revision))
+    _run_migration(database, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(database: Database, revision: str) -> None:
     """Bring the database down to a revision ("base": nothing left), in one transaction."""
-    _run(database, lambda config: command.downgrade(config, revision))
+    _run_migration(database, lambda config: command.downgrade(config, revision))
 
 
-def current(database: Database) -> str | None:
+def current_revision(database: Database) -> str | None:
     """The revision that the database is at, None for an empty one."""
     with database.reading() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def head() -> str:
+def newest_revision() -> str:
     """The revision that this release needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    revision = ScriptDirectory.from_config(_alembic_config()).get_current_head()
     assert revision is not None
     return revision
 
 
-def _config() -> Config:
+def _alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     return config
 
 
-def _run(database: Database, run: object) -> None:
+def _run_migration(database: Database, run: object) -> None:
     assert callable(run)
-    config = _config()
+    config = _alembic_config()
     with database.writing(wait=60.0) as connection:
         if database.kind is Kind.POSTGRESQL:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})

@@ -235,7 +235,7 @@ class Seated:
         self._seat = seat = self._seats.take(self._wait)
         self._work = work = SqliteWorkspace(seat.driver, seat, time.monotonic() - started)
         try:
-            staging.prepare(work, seat.info)
+            staging.prepare_tables(work, seat.info)
         except BaseException:
             self._leave()
             raise

@@ -42,10 +42,10 @@ class Lines:
     `most`: where many wait, one more for each CROWD of them, up to so many.
     """
 
-    def __init__(self, holders: int = 1, most: int = 0) -> None:
+    def __init__(self, holders: int = 1, limit: int = 0) -> None:
         self._guard = threading.Lock()
         self._holders = holders
-        self._most = max(holders, most)
+        self._limit = max(holders, limit)
         self._held: dict[Hashable, int] = defaultdict(int)
         # Each waits for a lock of its own to be released: an event costs ten times as much.
         self._waiting: dict[Hashable, deque[threading.Lock]] = defaultdict(deque)
@@ -93,7 +93,7 @@ class Lines:
             return self._call_next(key)
 
     def _room(self, key: Hashable) -> int:
-        return min(self._most, self._holders + len(self._waiting[key]) // CROWD)
+        return min(self._limit, self._holders + len(self._waiting[key]) // CROWD)
 
     def _call_next(self, key: Hashable) -> bool:
         if not self._waiting[key]:

@@ -13,14 +13,14 @@ import pytest
 from flask import Flask
 
 from app import create_app
-from importing.core import Core
-from importing.secrets import Digests
+from crypto.digests import Digests
+from importing.context import Context
 from settings import Settings
 from storage import migrate
 from storage.engine import Database, Kind
-from tests import strategies
-from tests.demo import Demo, open_accounts
-from tests.postgresql import PostgresServer
+from tests.support import strategies
+from tests.support.demo_accounts import Demo, open_accounts
+from tests.support.postgres_server import PostgresServer
 
 with warnings.catch_warnings():
     # Of webob's: it has its own copy of `cgi` where Python has none any more.
@@ -30,7 +30,7 @@ with warnings.catch_warnings():
 strategies.load_profile()
 
 # Modules that are no tests themselves, but say in full what was wrong.
-pytest.register_assert_rewrite("tests.legacy")
+pytest.register_assert_rewrite("tests.cases.legacy")
 
 SECRET = b"x" * 32
 OURS = ("TILLGATE_TEST_", "TILLGATE_SOAK")
@@ -121,15 +121,15 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture
-def core(database: Database) -> Core:
+def context(database: Database) -> Context:
     """The import core on an empty database."""
-    return Core(database=database, digests=Digests(SECRET))
+    return Context(database=database, digests=Digests(SECRET))
 
 
 @pytest.fixture
-def account(core: Core) -> Demo:
+def account(context: Context) -> Demo:
     """The account of the vendor's example, with its user, campaigns and custom fields; a second account beside it."""
-    return open_accounts(core)[0]
+    return open_accounts(context)[0]
 
 
 @pytest.fixture
@@ -139,9 +139,9 @@ def settings(database: Database) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings, core: Core) -> Flask:
+def app(settings: Settings, context: Context) -> Flask:
     """The application."""
-    return create_app(settings, core)
+    return create_app(settings, context)
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.conftest import Blank
-from tests.legacy.conftest import served_in
-from tests.legacy.posting import ASKED
-from tests.legacy.sending import BOUNDARY, multipart
-from tests.legacy.world import World
-from tests.serving import PROGRAM, Server, read_all, read_reply
+from tests.support.case_database import World
+from tests.support.gateway_process import PROGRAM, Server, read_all, read_reply
+from tests.support.legacy_client import BOUNDARY, multipart
+from tests.support.legacy_posts import ASKED
+from tests.support.served_gateway import served_in
 
 FIELDS = {**ASKED, "output": "JSON", "condensed": "yes", "overwrite_duplicates": "update"}
 URLENCODED = b"Content-Type: application/x-www-form-urlencoded"

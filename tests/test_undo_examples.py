@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from importing.core import Core
-from importing.fields import PROFILE
-from tests.actual import Actual
-from tests.model import Import, Row
+from importing.context import Context
+from importing.fields import PROFILE_FIELDS
+from tests.support.model import Import, Row
+from tests.support.real_core import Actual
 
 EARLIER, WRITTEN, LATER = range(3)
 DATES = ("2020-01-02", "2021-03-04", "2022-05-06")
 
 
 @pytest.fixture
-def actual(core: Core) -> Actual:
-    return Actual(core)
+def actual(context: Context) -> Actual:
+    return Actual(context)
 
 
 def one_row(row: Row, campaign: str = "club") -> Import:
@@ -42,9 +42,9 @@ def test_a_batch_that_was_undone_enrols_again_when_it_is_sent_again(actual: Actu
     assert actual.state()["k1"]["uses"] == {"club": 1, "gift": 1}
 
 
-@pytest.mark.parametrize("changed", PROFILE)
+@pytest.mark.parametrize("changed", PROFILE_FIELDS)
 def test_a_field_that_was_changed_since_is_kept_and_all_others_come_back(actual: Actual, changed: str) -> None:
-    rows = [{"code": "k1", **{field: value(field, which) for field in PROFILE}} for which in (EARLIER, WRITTEN)]
+    rows = [{"code": "k1", **{field: value(field, which) for field in PROFILE_FIELDS}} for which in (EARLIER, WRITTEN)]
     actual.apply(one_row(rows[EARLIER]))
     written = actual.apply(one_row(rows[WRITTEN]))
     actual.apply(one_row({"code": "k1", changed: value(changed, LATER)}))

@@ -17,9 +17,9 @@ def pass_of(request: Request) -> str:
     return unquote(next((value for name in names if (value := request.cookies.get(name))), ""))
 
 
-def give_pass(request: Request, response: Response, pass_: str, seconds: int | None) -> None:
+def give_pass(request: Request, response: Response, cookie_value: str, seconds: int | None) -> None:
     """Set the session's cookie. None: it ends with the browser."""
-    _set(request, response, pass_, seconds)
+    _set(request, response, cookie_value, seconds)
 
 
 def take_pass(request: Request, response: Response) -> None:

@@ -51,12 +51,12 @@ class SqliteCounters(Storage):
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Add to a counter, which lives for `expiry` seconds from its first time on; what it is then."""
-        moment = int(time.time())
+        now = int(time.time())
         with self._file.opened() as connection:
-            count = int(connection.execute(_INCREASE, (key, amount, expiry, moment)).fetchone()[0])
-            if count == amount and moment >= self._swept + SWEEP:
-                self._swept = moment
-                connection.execute("DELETE FROM counter WHERE expires <= ?", (moment,))
+            count = int(connection.execute(_INCREASE, (key, amount, expiry, now)).fetchone()[0])
+            if count == amount and now >= self._swept + SWEEP:
+                self._swept = now
+                connection.execute("DELETE FROM counter WHERE expires <= ?", (now,))
         return count
 
     def get(self, key: str) -> int:

@@ -10,7 +10,7 @@ import traceback
 import psycopg
 import sqlalchemy.exc
 
-from importing.faults import Fault
+from importing.errors import ApiError
 from storage.engine import Busy
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
@@ -22,23 +22,23 @@ UNAVAILABLE = (
 )
 
 
-def fault_of(error: Exception, request_id: str, log: logging.Logger) -> Fault:
+def fault_of(error: Exception, request_id: str, log: logging.Logger) -> ApiError:
     """Whatever went wrong as a fault. What is not the sender's doing is logged: its kind and place, never a value."""
-    if isinstance(error, Fault):
+    if isinstance(error, ApiError):
         log.info("request %s refused: %s", request_id, error.code)
         return error
     if isinstance(error, Busy):
         log.info("request %s refused: busy", request_id)
-        return Fault("busy")
+        return ApiError("busy")
     if isinstance(error, UNAVAILABLE):
         # The driver's own words name files, hosts and tables; values stand in errors of other kinds.
         words = " ".join(str(getattr(error, "orig", error)).split())
         log.error("request %s failed: %s; %s", request_id, words, _described(error))
-        return Fault("unavailable")
+        return ApiError("unavailable")
     log.error("request %s failed: %s", request_id, _described(error))
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
-        return Fault("out_of_room")
-    return Fault("bug", request_id=request_id)
+        return ApiError("out_of_room")
+    return ApiError("bug", request_id=request_id)
 
 
 def _described(error: BaseException) -> str:

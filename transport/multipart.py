@@ -10,7 +10,7 @@ import re
 from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
 
-from importing.faults import Fault
+from importing.errors import ApiError
 from transport.charset import declared
 from transport.sink import Sink
 
@@ -72,7 +72,7 @@ class Multipart:
         if self._state is _State.HEADER and not self._buffer.strip():
             self._state = _State.EPILOGUE
         if self._state is not _State.EPILOGUE:
-            raise Fault("body_incomplete")
+            raise ApiError("body_incomplete")
 
     def _step(self) -> bool:
         """Consume what can be; whether there may be more to do without further input."""
@@ -120,7 +120,7 @@ class Multipart:
         match = _BLANK_LINE.search(self._buffer, 0, MAX_PART_HEADER)
         if match is None:
             if len(self._buffer) > MAX_PART_HEADER:
-                raise Fault("bad_form", reason=f"a part header is over {MAX_PART_HEADER} bytes")
+                raise ApiError("bad_form", reason=f"a part header is over {MAX_PART_HEADER} bytes")
             return False
         name, filename, charset = _part(self._buffer[: match.start()])
         self._sink.begin(name, filename, charset)

@@ -21,7 +21,7 @@ from limits.storage import RedisStorage, Storage
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from importing.faults import Fault
+from importing.errors import ApiError
 from transport.counters import SqliteCounters
 
 # Seconds that Redis has for an answer, and seconds without a question after it, or the file, had none.
@@ -52,9 +52,9 @@ class Standing:
     wait: int
 
     def admit(self) -> None:
-        """Raises Fault("too_many_requests") where the limit is exceeded."""
+        """Raises ApiError("too_many_requests") where the limit is exceeded."""
         if self.wait:
-            raise Fault("too_many_requests", retry_after=self.wait, seconds=self.wait)
+            raise ApiError("too_many_requests", retry_after=self.wait, seconds=self.wait)
 
 
 class Limiter:
@@ -75,9 +75,9 @@ class Limiter:
         item = self._items.get(whose)
         if item is None or time.monotonic() < self._paused_until:
             return None
-        moment = time.time()
+        now = time.time()
         length = item.get_expiry()
-        window = int(moment // length)
+        window = int(now // length)
         try:
             count = self._store.incr(_key(whose, name, item, window), length)
         except self._store.base_exceptions as error:
@@ -87,7 +87,7 @@ class Limiter:
             self._paused_until = 0.0
             log.warning("requests are counted again")
         resets = (window + 1) * length
-        wait = max(1, math.ceil(resets - moment)) if count > item.amount else 0
+        wait = max(1, math.ceil(resets - now)) if count > item.amount else 0
         return Standing(item.amount, max(0, item.amount - count), resets, wait)
 
     def _fail(self, error: Exception) -> None:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from importing.faults import Fault
+from importing.errors import ApiError
 
 PIECE = 256 * 1024
 # Pieces grow from this size on, doubling. Whoever sends a little and then stalls has half of it judged already,
@@ -26,7 +26,7 @@ def read_body(environ: Mapping[str, Any], limit: int) -> Iterator[bytes]:
     packed = _is_packed(environ)
     length = _announced(environ)
     if length is not None and length > limit:
-        raise Fault("body_too_large", limit=limit)
+        raise ApiError("body_too_large", limit=limit)
     if length is not None:
         pieces = _measured(environ["wsgi.input"], length)
     elif environ.get("wsgi.input_terminated"):
@@ -40,7 +40,7 @@ def _is_packed(environ: Mapping[str, Any]) -> bool:
     value = str(environ.get("HTTP_CONTENT_ENCODING", ""))
     encodings = [word for part in value.split(",") if (word := part.strip().lower()) not in ("", "identity")]
     if encodings and encodings not in (["gzip"], ["x-gzip"]):
-        raise Fault("bad_encoding", encoding=value.strip())
+        raise ApiError("bad_encoding", encoding=value.strip())
     return bool(encodings)
 
 
@@ -59,7 +59,7 @@ def _measured(stream: Any, length: int) -> Iterator[bytes]:
     while length:
         piece = _read(stream, min(size, length))
         if not piece:
-            raise Fault("body_incomplete")
+            raise ApiError("body_incomplete")
         length -= len(piece)
         size = min(size * 2, PIECE)
         yield piece
@@ -71,7 +71,7 @@ def _terminated(stream: Any, limit: int) -> Iterator[bytes]:
     while piece := _read(stream, size):
         total += len(piece)
         if total > limit:
-            raise Fault("body_too_large", limit=limit)
+            raise ApiError("body_too_large", limit=limit)
         size = min(size * 2, PIECE)
         yield piece
 
@@ -80,7 +80,7 @@ def _read(stream: Any, size: int) -> bytes:
     try:
         piece: bytes = stream.read(size)
     except Exception as error:  # WSGI names none: each server has errors of its own for a broken chunk or a lost sender
-        raise Fault("body_incomplete") from error
+        raise ApiError("body_incomplete") from error
     return piece
 
 
@@ -100,20 +100,20 @@ def _unpacked(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
             try:
                 piece = inflater.decompress(packed, PIECE)
             except zlib.error as error:
-                raise Fault("bad_form", reason="its gzip data are corrupt") from error
+                raise ApiError("bad_form", reason="its gzip data are corrupt") from error
             total += len(piece)
             if total > limit:
-                raise Fault("body_too_large", limit=limit)
+                raise ApiError("body_too_large", limit=limit)
             if piece:
                 yield piece
             packed = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
             if not packed and len(piece) < PIECE:
                 break
     if inflater is not None and not inflater.eof:
-        raise Fault("body_incomplete")
+        raise ApiError("body_incomplete")
 
 
 def _next_member(number: int) -> Any:
     if number > MAX_MEMBERS:
-        raise Fault("bad_form", reason="its gzip data have too many members")
+        raise ApiError("bad_form", reason="its gzip data have too many members")
     return zlib.decompressobj(_GZIP)

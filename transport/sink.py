@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Sink(Protocol):
-    """Takes fields one after another: `begin`, then any number of `write`, then `end`. Each may raise a Fault.
+    """Takes fields one after another: `begin`, then any number of `write`, then `end`. Each may raise a ApiError.
 
     `name` is as sent, without percent signs or quotes; b"" for a field without one. `filename` is not None for a file
     part of a multipart form (b"" where no file was chosen), `charset` what such a part declares for itself.

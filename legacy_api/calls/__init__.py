@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from importing.faults import Fault
+from importing.errors import ApiError
 from legacy_api.calls.batch import customers_batch
 from legacy_api.calls.jobs import customers_batch_cancel, customers_batch_resume
 from legacy_api.calls.status import customers_batch_status, customers_batches
@@ -49,11 +49,11 @@ def find(fields: Mapping[str, str]) -> Call:
     sent = fields.get("type", "").strip()
     name = sent.lower()
     if not name:
-        raise Fault("missing_type")
+        raise ApiError("missing_type")
     if name in NOT_YET:
-        raise Fault("type_not_yet", value=name)
+        raise ApiError("type_not_yet", value=name)
     if name not in SERVED:
-        raise Fault("unknown_type", value=sent)
+        raise ApiError("unknown_type", value=sent)
     return SERVED[name]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importing import account, jobs, run
+from importing import account_settings, import_batch
+from importing.jobs import lifecycle
 from legacy_api import envelope, replies
 from legacy_api.envelope import Asked
 from legacy_api.replies import Answer
@@ -10,11 +11,11 @@ from legacy_api.replies import Answer
 
 def customers_batch(asked: Asked) -> Answer:
     """Run the batch; with `dry_run` only check it, `async` or not; with `async` queue it."""
-    batch = envelope.batch(asked, account.load(asked.core, asked.access.account))
+    batch = envelope.batch(asked, account_settings.load(asked.context, asked.access.account))
     details = asked.says("details")
     if asked.says("dry_run"):
-        return replies.checked(run.preview(asked.core, batch), details=details)
+        return replies.checked(import_batch.preview(asked.context, batch), details=details)
     if asked.says("async"):
         envelope.check_data(batch)
-        return replies.queued(jobs.submit(asked.core, batch, asked.request_id))
-    return replies.imported(run.run(asked.core, batch), details=details)
+        return replies.queued(lifecycle.submit(asked.context, batch, asked.request_id))
+    return replies.imported(import_batch.run(asked.context, batch), details=details)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from importing import follow
-from importing.faults import Fault
+from importing import batch_status
+from importing.errors import ApiError
 from legacy_api import envelope, following
 from legacy_api.envelope import Asked
 from legacy_api.replies import Answer
@@ -15,16 +15,16 @@ def customers_batch_status(asked: Asked) -> Answer:
     # Read along with who asks. Not where the form was admitted before the field came, or named another one by then.
     read = asked.access.batch
     if read is not None and read["id"] == batch_id:
-        found: follow.Followed | None = follow.followed(read)
+        found: batch_status.BatchStatus | None = batch_status.make_status(read)
     else:
-        found = follow.find(asked.core, asked.access.account, batch_id)
+        found = batch_status.find_batch(asked.context, asked.access.account, batch_id)
     if found is None:
-        raise Fault("unknown_batch", value=batch_id)
-    return following.status(asked.core, asked.access.account, found)
+        raise ApiError("unknown_batch", value=batch_id)
+    return following.status(asked.context, asked.access.account, found)
 
 
 def customers_batches(asked: Asked) -> Answer:
     """Tell of the account's batches like that, the newest first: `length` of them after the first `offset`."""
     offset, length = envelope.page(asked)
-    found = follow.newest(asked.core, asked.access.account, offset=offset, length=length)
-    return following.history(asked.core, asked.access.account, found)
+    found = batch_status.list_batches(asked.context, asked.access.account, offset=offset, length=length)
+    return following.history(asked.context, asked.access.account, found)

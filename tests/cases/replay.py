@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from webtest import TestApp  # type: ignore[import-untyped]
 
-from tests.jobs import HeldQueue
-from tests.legacy.placeholders import Placeholders
-from tests.legacy.reading import Case, Step, read_request
-from tests.legacy.sending import Encoding, Format, Reply, canonical_json, canonical_xml, send
-from tests.legacy.world import World
+from tests.cases.legacy.case_files import Case, Step, read_request
+from tests.cases.legacy.placeholders import Placeholders
+from tests.support.case_database import World
+from tests.support.job_batches import HeldQueue
+from tests.support.legacy_client import Encoding, Format, Reply, canonical_json, canonical_xml, send
 
 
 def replay(
@@ -20,14 +20,14 @@ def replay(
 
     After each reply `placeholders` know what the codes, cards and batch ids in it are.
     """
-    queue = world.core.queue
+    queue = world.context.queue
     assert isinstance(queue, HeldQueue)
     world.begin(case.before)
     queue.messages.clear()
     for number, step in enumerate(case.steps, 1):
         request = read_request(placeholders.filled(step.request))
         if request.later:
-            queue.run(world.core)
+            queue.run(world.context)
         reply = send(client, request.fields, encoding, form, request.headers)
         if "X-Batch-Id" in reply.headers and "Idempotent-Replayed" not in reply.headers:
             placeholders.learn(f"{{batch {number}}}", reply.headers["X-Batch-Id"])

@@ -15,18 +15,18 @@ from pathlib import Path
 from webtest import TestApp  # type: ignore[import-untyped]
 
 from app import create_app
-from importing.core import Core
-from importing.secrets import Digests
+from crypto.digests import Digests
+from importing.context import Context
 from storage import migrate
 from storage.engine import Database
+from tests.cases.legacy.case_files import cases
+from tests.cases.legacy.placeholders import Placeholders
 from tests.cases.replay import replay
 from tests.conftest import SECRET, settings_for
-from tests.demo import open_accounts
-from tests.jobs import HeldQueue
-from tests.legacy.placeholders import Placeholders
-from tests.legacy.reading import cases
-from tests.legacy.sending import Encoding, Format, Reply
-from tests.legacy.world import World
+from tests.support.case_database import World
+from tests.support.demo_accounts import open_accounts
+from tests.support.job_batches import HeldQueue
+from tests.support.legacy_client import Encoding, Format, Reply
 
 FILE = Path(__file__).with_name("reply_digests.json")
 
@@ -72,9 +72,9 @@ def main() -> None:
         folder = Path(name)
         database = Database(f"sqlite:///{folder / 'tillgate.db'}", folder)
         migrate.upgrade(database)
-        core = Core(database=database, digests=Digests(SECRET), queue=HeldQueue())
-        world = World(core, open_accounts(core)[0])
-        found = compute(world, TestApp(create_app(settings_for(database), core)))
+        context = Context(database=database, digests=Digests(SECRET), queue=HeldQueue())
+        world = World(context, open_accounts(context)[0])
+        found = compute(world, TestApp(create_app(settings_for(database), context)))
         database.dispose()
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -1,0 +1,195 @@
+"""Single values and their fields: what is stored for a value, or what is wrong with it. Source: docs/protocol.md, Rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date, time
+from json.encoder import encode_basestring
+
+from importing.fields import Field, FieldKind
+from importing.reading.split_rows import BLANKS
+
+Parser = Callable[[str], object]
+
+
+class InvalidValue(Exception):
+    """A value that its field cannot take; `code` is the problem's."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def find_parser(field: Field) -> Parser | None:
+    """How values of the field are judged: a function to what is stored, which raises Wrong. None: any text will do."""
+    match field.kind:
+        case FieldKind.DATE:
+            return parse_date
+        case FieldKind.DATE_TIME:
+            return parse_date_time
+        case FieldKind.PICK:
+            return Choices(field.choices).pick
+        case FieldKind.LIST:
+            return Choices(field.choices).several
+        case FieldKind.ISO_DATE:
+            return parse_iso_date
+        case FieldKind.COUNTRY:
+            return parse_country
+        case _:
+            return None
+
+
+def odd_code(kind: FieldKind, text: str) -> str:
+    """The code of the warning that a value deserves, or "": an odd e-mail or phone is stored as given all the same."""
+    if not text:
+        return ""
+    if kind is FieldKind.EMAIL and not PLAUSIBLE_PATTERNS[kind].fullmatch(text):
+        return "odd_email"
+    if kind is FieldKind.PHONE and not PLAUSIBLE_PATTERNS[kind].fullmatch(text):
+        return "odd_phone"
+    return ""
+
+
+# Cheap on purpose: a batch may bring a million of each. The first e-mail alternative is the second one for ASCII only,
+# in half the time. Blank is plausible.
+PLAUSIBLE_PATTERNS = {
+    FieldKind.EMAIL: re.compile(r"[!-?A-~]++@(?:[!-\-/-?A-~]++\.)+[!-\-/-?A-~]++|[^\s@]+@(?:[^\s@.]+\.)+[^\s@.]+|"),
+    FieldKind.PHONE: re.compile(
+        r"(?:[+(]{0,2}[0-9][0-9 ()./-]{3,30}[0-9](?: ?(?:[xX]|[eE][xX][tT])\.? ?[0-9]{1,6})?)?"
+    ),
+}
+
+_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]")
+_ISO_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)((?:\.[0-9]+)?)((?:[eE][+-]?[0-9]+)?)")
+EXACT_DIGITS = 15  # of a number that comes back as it was, whoever reads it
+_BASIC_DATE = re.compile(r"[0-9]{8}(?![0-9])")
+_NO_DATE = "0000-00-00"  # what MySQL and the vendor's own replies write where there is none
+_NO_TIME = "00:00:00"
+
+
+def parse_date(text: str) -> str:
+    """A real date YYYY-MM-DD, as given; "" for none. Raises Wrong."""
+    if text in ("", _NO_DATE):
+        return ""
+    if not _is_real_date(text):
+        raise InvalidValue("bad_date")
+    return text
+
+
+def parse_date_time(text: str) -> str:
+    """A real date YYYY-MM-DD, or YYYY-MM-DD HH:MM:SS, as given; "" for none. Raises Wrong."""
+    day, blank, time = text.partition(" ")
+    if text == "" or (day == _NO_DATE and time in ("", _NO_TIME)):
+        return ""
+    if not _is_real_date(day) or (blank and not _TIME.fullmatch(time)):
+        raise InvalidValue("bad_date_time")
+    return text
+
+
+def parse_iso_date(text: str) -> str:
+    """The date YYYY-MM-DD of an ISO 8601 date, or date and time with or without an offset; "" for none. Raises Wrong.
+
+    The basic form (19700517) is known too.
+
+    >>> stored_iso_date("2020-02-29T23:59:59.5+02:00")
+    '2020-02-29'
+    """
+    if not text:
+        return ""
+    if text[4:5] != "-" and _BASIC_DATE.match(text):
+        text = f"{text[:4]}-{text[4:6]}-{text[6:]}"
+    day, time_of_day = text[:10], text[11:]
+    if not _is_real_date(day) or (len(text) > 10 and (text[10] not in "Tt " or not _is_real_time(time_of_day))):
+        raise InvalidValue("bad_date")
+    return day
+
+
+# What each of them stores as it is given: a real date YYYY-MM-DD, or blank.
+DATE_PARSERS = (parse_date, parse_date_time, parse_iso_date)
+PLAIN_DATE = re.compile(
+    r"(?!0000)(?:[0-9]{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)|"
+)
+
+
+def parse_country(text: str) -> str:
+    """An ISO 3166-1 alpha-2 code in upper case; "" for none. Raises Wrong."""
+    if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
+        raise InvalidValue("bad_country")
+    return text.upper()
+
+
+def parse_json_value(text: str) -> str:
+    """What a free attribute is, as JSON: a list where the text has commas, "null" for none.
+
+    >>> typed("TRUE"), typed("007"), typed("a, 1.50")
+    ('true', '"007"', '["a",1.5]')
+    """
+    if text.isdecimal() and text.isascii():
+        # Most numbers, and ids that look like numbers: a third of the time.
+        return text if len(text) <= EXACT_DIGITS and (text[0] != "0" or text == "0") else f'"{text}"'
+    if "," not in text:
+        return _json_literal(text)
+    items = [item for part in text.split(",") if (item := _json_literal(part.strip(BLANKS))) != "null"]
+    return f"[{','.join(items)}]" if items else "null"
+
+
+def _json_literal(text: str) -> str:
+    lower = text.lower()
+    if lower in ("", "null"):
+        return "null"
+    if lower in ("true", "false"):
+        return lower
+    number = _NUMBER.fullmatch(text)
+    # Longer ones are ids and phone numbers, and no two programs agree on what is left of them as numbers.
+    if number is None or len((number[1] + number[2]).replace(".", "").lstrip("0")) > EXACT_DIGITS:
+        return encode_basestring(text)
+    if not number[2] and not number[3]:
+        return "0" if text == "-0" else text
+    value = float(text)
+    if value and not 10**-EXACT_DIGITS <= abs(value) < 10**EXACT_DIGITS:
+        return encode_basestring(text)
+    return repr(value or 0.0)
+
+
+def _is_real_time(text: str) -> bool:
+    if not _ISO_TIME.fullmatch(text):
+        return False
+    try:
+        time.fromisoformat(text.upper())
+    except ValueError:
+        return False
+    return True
+
+
+def _is_real_date(text: str) -> bool:
+    # fromisoformat alone would also take 20240131 and 2024-W05-3. It sees to it that digits are ASCII ones.
+    if len(text) != 10 or text[4] != "-" or text[7] != "-":
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Choices:
+    """The choices of a custom field. One that is written exactly so comes before one that differs in case."""
+
+    def __init__(self, choices: tuple[str, ...]) -> None:
+        self._exact = frozenset(choices)
+        self._folded = {choice.casefold(): choice for choice in reversed(choices)}
+
+    def pick(self, text: str) -> str:
+        """The choice as defined, in whatever case it is given; "" for none. Raises Wrong."""
+        if not text or text in self._exact:
+            return text
+        if (choice := self._folded.get(text.casefold())) is None:
+            raise InvalidValue("bad_choice")
+        return choice
+
+    def several(self, text: str) -> str:
+        """The choices as defined, in the order given, none twice, joined by commas; "" for none. Raises Wrong."""
+        return ",".join(dict.fromkeys(self.pick(item) for part in text.split(",") if (item := part.strip(" \t\xa0"))))

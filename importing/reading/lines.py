@@ -1,0 +1,104 @@
+"""Bytes → texts of whole lines, streaming: memory grows neither with the data nor with a line."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from importing.batch import Source
+from importing.reading.charset import UTF_8
+
+READ_BYTES = 64 * 1024  # bytes read at once
+LINE_END = re.compile(r"\r\n|\r|\n")
+
+_BOM = codecs.BOM_UTF8
+
+
+class WholeLines(NamedTuple):
+    """Some whole lines; `end` is the byte behind them.
+
+    `cut`: one line that is too long, of which `text` is the beginning, "" where all of it is blank; the rest is skipped.
+    """
+
+    text: str
+    end: int
+    cut: bool = False
+
+
+def read_whole_lines(
+    source: Source, start: int, longest: int, blank: str, piece: int = READ_BYTES
+) -> Iterator[WholeLines]:
+    """The lines from byte `start` on, which begins one. Of lines of more than `longest` characters only the beginning.
+
+    `blank`: the characters of which blank lines are made. Raises UnicodeDecodeError.
+    """
+    size_of = byte_counter(source)
+    end = 0
+    unfinished_line: list[str] = []
+    size = 0
+    beginning: str | None = None
+    only_blanks = True
+    for text, end in _read_placed_text(source, start, piece):
+        if beginning is not None:
+            line_end = LINE_END.search(text)
+            only_blanks = only_blanks and not text[: line_end.start() if line_end else None].strip(blank)
+            if line_end is None:
+                continue
+            text = text[line_end.end() :]
+            yield WholeLines("" if only_blanks else beginning, end - size_of(text), True)
+            beginning = None
+        behind = max(text.rfind("\n"), text.rfind("\r")) + 1
+        rest = text[behind:]
+        if behind:
+            # The rest is short: how many bytes it was is told sooner than of the lines.
+            yield WholeLines("".join(unfinished_line) + text[:behind], end - size_of(rest))
+            unfinished_line, size = [], 0
+        unfinished_line.append(rest)
+        size += len(rest)
+        if size > longest:
+            line = "".join(unfinished_line)
+            beginning, only_blanks = line[:longest], not line.strip(blank)
+            unfinished_line, size = [], 0
+    if beginning is not None:
+        yield WholeLines("" if only_blanks else beginning, end, True)
+    elif size:
+        yield WholeLines("".join(unfinished_line), end)
+
+
+def read_text(source: Source, start: int = 0, piece: int = READ_BYTES) -> Iterator[str]:
+    """The text in pieces, without a BOM; a CR LF is never cut in two. Raises UnicodeDecodeError."""
+    return (text for text, _ in _read_placed_text(source, start, piece))
+
+
+def _read_placed_text(source: Source, start: int, piece: int) -> Iterator[tuple[str, int]]:
+    """The pieces of text, each with the byte behind it."""
+    decoder = codecs.getincrementaldecoder(source.charset)()
+    end = start or size_of_bom(source)
+    source.file.seek(end)
+    carriage_return = ""
+    while raw := source.file.read(piece):
+        end += len(raw)
+        text = carriage_return + decoder.decode(raw)
+        carriage_return = "\r" if text.endswith("\r") else ""
+        if text := text.removesuffix(carriage_return):
+            yield text, end - len(carriage_return) - len(decoder.getstate()[0])
+    if text := carriage_return + decoder.decode(b"", final=True):
+        yield text, end
+
+
+def size_of_bom(source: Source) -> int:
+    """How many bytes of a BOM the source begins with; it is no part of the text, whatever the charset."""
+    source.file.seek(0)
+    return len(_BOM) if source.file.read(len(_BOM)) == _BOM else 0
+
+
+def byte_counter(source: Source) -> Callable[[str], int]:
+    """How many bytes of the source a text of it was. All charsets but UTF-8 have one byte a character."""
+    return _utf_8_bytes if codecs.lookup(source.charset).name == UTF_8.codec else len
+
+
+def _utf_8_bytes(text: str) -> int:
+    # Python knows of each text whether it is ASCII, and need not look.
+    return len(text) if text.isascii() else len(text.encode())

@@ -1,0 +1,322 @@
+"""The plain queries of batches: what was imported and undone, by whom, with which problems; and the stored replies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, select
+
+from storage.statements import Sent
+from storage.tables import batch, batch_problem
+from storage.workspace import Workspace
+
+TableRow = RowMapping
+BatchRow = RowMapping | Mapping[str, Any]
+
+ROWS_PER_CHUNK = 1000
+BATCH_COLUMNS = tuple(column.name for column in batch.columns)
+PROBLEM, WARNING, CONFLICT, ASSIGNED_KEY = "problem", "warning", "conflict", "made"
+# The newest number that a change or a batch of the account `a` has. Looked up, not counted in the account's row: while
+# anybody's transaction goes on, PostgreSQL keeps all versions of a row, and whoever looks at it goes through them.
+NEWEST_NUMBER = (
+    "{most}(a.last_change, coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = a.id), 0), "
+    "coalesce((SELECT max(n.number) FROM batch n WHERE n.account_id = a.id), 0))"
+)
+PROBLEM_COLUMNS = ("account_id", "batch_id", "kind", "n", "row", "field", "code", "value", "written", "ref")
+
+
+def find_anywhere(connection: Connection, batch_id: str) -> TableRow | None:
+    """A batch by its id, whosever it is."""
+    return connection.execute(select(batch).where(batch.c.id == batch_id)).mappings().first()
+
+
+def find_batch(connection: Connection, account: int, batch_id: str) -> TableRow | None:
+    """A batch of the account by its id."""
+    query = select(batch).where(batch.c.account_id == account, batch.c.id == batch_id)
+    return connection.execute(query).mappings().first()
+
+
+_JOB_COLUMNS = ("state", "total", "processed", "fault", "request_ref", "started_at", "updated_at", "ended_at")
+
+
+# Terminals ask for these again and again, by the driver's cursor: to compile a statement costs more than to run it.
+_COLUMNS_LEFT_OUT = frozenset(("campaigns", "columns", "header", "request_digest", "status_before"))
+_STATUS_COLUMNS = tuple(name for name in BATCH_COLUMNS if name not in _COLUMNS_LEFT_OUT)
+_STATUS_ROW = (*_STATUS_COLUMNS, *_JOB_COLUMNS, "made")
+# Whether there are codes to be learned goes along: to look for them where there are none costs as much as all the rest.
+_HAS_ASSIGNED_KEYS = (
+    "EXISTS (SELECT 1 FROM batch_problem p WHERE p.account_id = b.account_id AND p.batch_id = b.id "
+    f"AND p.kind = '{ASSIGNED_KEY}')"
+)
+# Of a batch `b` and its job `j`.
+STATUS_COLUMNS_SQL = ", ".join(
+    [*(f'b."{name}"' for name in _STATUS_COLUMNS), *(f"j.{name}" for name in _JOB_COLUMNS), _HAS_ASSIGNED_KEYS]
+)
+JOIN_JOB = "LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id"
+_SELECT_WITH_JOB = f"SELECT {STATUS_COLUMNS_SQL} FROM batch b {JOIN_JOB} WHERE "
+# By its id alone, whatever statistics say: taken to be one of few, it would be looked for among all of its account's.
+_SELECT_ONE_WITH_JOB = _SELECT_WITH_JOB + "b.id = :batch AND +b.account_id = :account"
+_SELECT_BATCH = "SELECT {} FROM batch WHERE id = :batch AND +account_id = :account".format(
+    ", ".join(f'"{name}"' for name in BATCH_COLUMNS)
+)
+_PAGE_COLUMNS = ("n", "row", "field", "code", "value", "written", "ref")
+
+
+def find_with_job(work: Workspace, account: int, batch_id: str) -> BatchRow | None:
+    """A batch of the account with the columns of its job, None for each where it has none; `made`: whether it has such."""
+    rows = work.all(_SELECT_ONE_WITH_JOB, account=account, batch=batch_id)
+    return status_row(rows[0]) if rows else None
+
+
+def status_row(row: Sequence[Any]) -> BatchRow:
+    """The same of its columns, FOLLOWED_COLUMNS."""
+    return dict(zip(_STATUS_ROW, row, strict=True))
+
+
+def list_with_job(
+    work: Workspace, account: int, face: str | None, before: int | None, offset: int, length: int
+) -> list[BatchRow]:
+    """The account's batches like that, newest first; of one face, made before a time in milliseconds."""
+    values: dict[str, object] = {"account": account, "offset": offset, "length": length}
+    query = _SELECT_WITH_JOB + "b.account_id = :account"
+    if face is not None:
+        query, values["face"] = f"{query} AND b.face = :face", face
+    if before is not None:
+        query, values["before"] = f"{query} AND b.created_at < :before", before
+    rows = work.all(f"{query} ORDER BY b.number DESC LIMIT :length OFFSET :offset", **values)
+    return [status_row(row) for row in rows]
+
+
+_SELECT_PROBLEMS = (
+    select(batch_problem)
+    .where(
+        batch_problem.c.account_id == bindparam("account"),
+        batch_problem.c.batch_id == bindparam("batch"),
+        batch_problem.c.kind == bindparam("kind"),
+    )
+    .order_by(batch_problem.c.n)
+)
+
+
+def stream_problems(connection: Connection, account: int, batch_id: str, kind: str = PROBLEM) -> Iterator[TableRow]:
+    """What is known of single rows of a batch (kinds: problem, warning, conflict, made), in row order, streamed."""
+    values = {"account": account, "batch": batch_id, "kind": kind}
+    yield from connection.execution_options(yield_per=ROWS_PER_CHUNK).execute(_SELECT_PROBLEMS, values).mappings()
+
+
+def load_problem_page(
+    work: Workspace, account: int, batch_id: str, kind: str, after: int, length: int
+) -> list[BatchRow]:
+    """So many of these, behind the one with the number `after` (their column `n`, from 0)."""
+    rows = work.all(
+        'SELECT n, "row", field, code, value, written, ref FROM batch_problem WHERE account_id = :account '
+        "AND batch_id = :batch AND kind = :kind AND n > :after ORDER BY n LIMIT :length",
+        account=account,
+        batch=batch_id,
+        kind=kind,
+        after=after,
+        length=length,
+    )
+    return [dict(zip(_PAGE_COLUMNS, row, strict=True)) for row in rows]
+
+
+def insert_batch(work: Workspace, values: Mapping[str, object]) -> None:
+    """Write a batch down. `campaigns`, `columns` and `header` are JSON texts."""
+    work.send(_insert_statement(tuple(values)), **values)
+
+
+@lru_cache(maxsize=16)
+def _insert_statement(columns: tuple[str, ...]) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
+    placeholders = ", ".join(
+        f"CAST(:{name} AS {{json}})" if name in ("campaigns", "columns", "header") else f":{name}" for name in columns
+    )
+    return f"INSERT INTO batch({names}) VALUES ({placeholders})"
+
+
+def insert_problems(
+    work: Workspace,
+    account: int,
+    batch_id: str,
+    kind: str,
+    rows: Iterable[tuple[int, str, str, str, str, str]],
+    *,
+    again: bool = False,
+) -> None:
+    """Write down (row, field, code, value, written, ref), in order. `again`: behind what is known of the batch already."""
+    first = 0
+    if again:
+        first = work.number(
+            "SELECT max(n) + 1 FROM batch_problem WHERE account_id = :account AND batch_id = :batch AND kind = :kind",
+            account=account,
+            batch=batch_id,
+            kind=kind,
+        )
+    work.fill("batch_problem", PROBLEM_COLUMNS, _number_rows(account, batch_id, kind, rows, first))
+
+
+def _number_rows(
+    account: int, batch_id: str, kind: str, rows: Iterable[tuple[int, str, str, str, str, str]], first: int
+) -> Iterator[list[tuple[object, ...]]]:
+    chunk: list[tuple[object, ...]] = []
+    for n, row in enumerate(rows, first):
+        chunk.append((account, batch_id, kind, n, *row))
+        if len(chunk) == ROWS_PER_CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def find_idempotency_key(work: Workspace, account: int, key: str) -> Sent:
+    """What stands under an idempotency key: the batch's id, the request's digest."""
+    return work.send(
+        "SELECT batch_id, digest FROM reply WHERE account_id = :account AND key = :key", account=account, key=key
+    )
+
+
+def store_idempotency_key(work: Workspace, account: int, key: str, digest: bytes, batch_id: str, now: int) -> None:
+    """Keep a reply under an idempotency key."""
+    work.send(
+        "INSERT INTO reply(account_id, key, digest, batch_id, created_at) VALUES (:account, :key, :digest, :batch, :now)",
+        account=account,
+        key=key,
+        digest=digest,
+        batch=batch_id,
+        now=now,
+    )
+
+
+def has_changes(work: Workspace, account: int, batch_id: str) -> bool:
+    """Whether a batch has written anything."""
+    rows = work.all(
+        "SELECT change FROM change WHERE account_id = :account AND batch_id = :batch LIMIT 1",
+        account=account,
+        batch=batch_id,
+    )
+    return bool(rows)
+
+
+def last_change(work: Workspace, account: int) -> int:
+    """The newest number that a change or a batch of the account has."""
+    return work.number(f"SELECT {NEWEST_NUMBER} FROM account a WHERE a.id = :account", account=account)
+
+
+def find_same_request(work: Workspace, account: int, user: str, digest: bytes, after: int) -> Sent:
+    """The batch that the same request of the same user made, among those whose number comes after one: its id."""
+    return work.send(
+        "SELECT id FROM batch WHERE account_id = :account AND number > :after AND request_digest = :digest "
+        "AND user_id = :user ORDER BY number DESC LIMIT 1",
+        account=account,
+        user=user,
+        digest=digest,
+        after=after,
+    )
+
+
+def load_batch(work: Workspace, account: int, batch_id: str) -> dict[str, Any] | None:
+    """A batch of the account, as a workspace sees it."""
+    rows = work.all(_SELECT_BATCH, account=account, batch=batch_id)
+    return dict(zip(BATCH_COLUMNS, rows[0], strict=True)) if rows else None
+
+
+def parse_numbers(value: object) -> list[int]:
+    """A stored list of numbers: text on SQLite, parsed by the driver on PostgreSQL."""
+    parsed = json.loads(value) if isinstance(value, str) else value
+    assert isinstance(parsed, list)
+    return [int(number) for number in parsed]
+
+
+def load_problems(work: Workspace, account: int, batch_id: str, kind: str) -> Iterator[tuple[Any, ...]]:
+    """(row, field, code, value, written, ref) of a batch, in order."""
+    return work.rows(
+        'SELECT "row", field, code, value, written, ref FROM batch_problem '
+        "WHERE account_id = :account AND batch_id = :batch AND kind = :kind ORDER BY n",
+        account=account,
+        batch=batch_id,
+        kind=kind,
+    )
+
+
+def count_newer(work: Workspace, account: int, number: int, limit: int) -> int:
+    """How many batches with an undo state the account has that are newer than a batch's number, counted up to `most`."""
+    return work.number(
+        "SELECT count(*) FROM (SELECT 1 FROM batch WHERE account_id = :account AND number > :number AND keep_undo "
+        "LIMIT :limit) newer",
+        account=account,
+        number=number,
+        limit=limit,
+    )
+
+
+def mark_chain_undone(work: Workspace, account: int, root: str) -> None:
+    """An undo changes its whole chain: the undos so far are done with, and the import is in force no more, or again.
+
+    In force again, it has the status that it had: a job may have failed, or been cancelled.
+    """
+    # The index by root has undos only.
+    for members in ("id = :root", "root = :root AND root <> id"):
+        work.execute(
+            "UPDATE batch SET status_before = CASE WHEN status = 'undone' THEN status_before ELSE status END, "
+            "status = CASE WHEN id <> :root OR status <> 'undone' THEN 'undone' WHEN status_before = '' THEN 'imported' "
+            f"ELSE status_before END WHERE account_id = :account AND {members}",
+            account=account,
+            root=root,
+        )
+
+
+def lock_root(work: Workspace, account: int, batch_id: str) -> None:
+    """Let nobody cancel or resume the import that a batch descends from, until the write transaction ends.
+
+    SQLite has one writer at a time as it is.
+    """
+    if not work.sqlite:
+        work.execute(
+            "SELECT id FROM batch WHERE account_id = :account AND id = (SELECT root FROM batch "
+            "WHERE account_id = :account AND id = :batch) FOR UPDATE",
+            account=account,
+            batch=batch_id,
+        )
+
+
+def has_grown_since(work: Workspace, account: int, root: str, number: int) -> bool:
+    """Whether an import wrote more after it was brought back by the undo of that number."""
+    return bool(
+        work.all(
+            "SELECT 1 FROM change WHERE account_id = :account AND batch_id = :root AND change > :number LIMIT 1",
+            account=account,
+            root=root,
+            number=number,
+        )
+    )
+
+
+def add_counts(work: Workspace, account: int, batch_id: str, **growth: int) -> None:
+    """Add to the counts of a batch: columns of the table, each with what it grows by."""
+    settings = ", ".join(f'"{name}" = "{name}" + :{name}' for name in growth)
+    work.execute(
+        f"UPDATE batch SET {settings} WHERE account_id = :account AND id = :batch",
+        account=account,
+        batch=batch_id,
+        **growth,
+    )
+
+
+def load_count(work: Workspace, account: int, batch_id: str, column: str) -> int:
+    """One count of a batch."""
+    return work.number(
+        f"SELECT {column} FROM batch WHERE account_id = :account AND id = :batch", account=account, batch=batch_id
+    )
+
+
+def set_status(work: Workspace, account: int, batch_id: str, status: str) -> None:
+    """Change the status of a batch."""
+    work.execute(
+        "UPDATE batch SET status = :status WHERE account_id = :account AND id = :batch",
+        account=account,
+        batch=batch_id,
+        status=status,
+    )
