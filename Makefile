@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 
 # How long `make soak` may take, and what it runs: the tests that have a long form.
 SOAK_SECONDS ?= 1800
-SOAK_TESTS = ${shell grep -lE '^ *@profile\(|TILLGATE_SOAK' tests/test_*.py tests/modern/test_*.py}
+SOAK_TESTS = ${shell grep -rlE '^ *@profile\(|TILLGATE_SOAK' --include='test_*.py' tests}
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help

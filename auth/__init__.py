@@ -1,0 +1,1 @@
+"""Who asks: API keys, lockout, administrators and their sessions."""

@@ -19,8 +19,8 @@ class Access(NamedTuple):
     """Who is asking. `account` is the store's number, `account_id` what the protocols call it.
 
     `newest` is the number of the account's newest change when it was asked; None where that was not looked up. `batch`
-    is the batch of the account that was asked for at the same time, with its job (`storage.queries.batches.find_with_job`); None where
-    there was none.
+    is the batch of the account that was asked for at the same time, with its job (see
+    `storage.queries.batches.find_with_job`); None where there was none.
     """
 
     account: int

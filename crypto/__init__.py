@@ -1,0 +1,1 @@
+"""Digests of secrets, and encryption with the installation's secret."""

@@ -110,7 +110,7 @@ PROFILE_FIELDS: tuple[str, ...] = tuple(
 
 LONG_TEXT_LIMIT = 64_000
 
-SECRET_MASK = "********"  # what stands for a secret that is not told
+SECRET_MASK = "********"  # what stands for a secret that is not told  # noqa: S105 - what is shown instead of a secret
 
 
 def make_custom_field(

@@ -1,4 +1,7 @@
-"""Mode `create`: rows that match a stored customer are taken out of the plan. (Careful ones importing/planning/dependent_rows.py refuses.)"""
+"""Mode `create`: remove the rows that match a stored customer from the plan.
+
+importing/planning/dependent_rows.py refuses the dependent ones.
+"""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ def assign_drawn(work: Workspace) -> None:
         f"UPDATE new_customer SET code = f.value FROM generated_key f WHERE f.kind = '{CODE}' AND f.ref = new_customer.n"
     )
     work.execute(
-        f"UPDATE new_customer SET card_number = f.value FROM generated_key f WHERE f.kind = '{NEW_CARD}' AND f.ref = new_customer.n"
+        "UPDATE new_customer SET card_number = f.value FROM generated_key f "
+        f"WHERE f.kind = '{NEW_CARD}' AND f.ref = new_customer.n"
     )
     work.execute(
         f"UPDATE target SET new_card = f.value FROM generated_key f WHERE f.kind = '{STORED_CARD}' AND f.ref = target.id"

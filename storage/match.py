@@ -1,7 +1,8 @@
 """Match and plan by set: what each staged row meets in the store, and what shall happen to whom.
 
 The statements are the same for 3 rows and for 3,000,000. Rows that meet another row of the batch, or the customer of
-another row, are set aside as `careful`; importing/planning/dependent_rows.py takes those one by one and hands back what it found.
+another row, are set aside as `dependent_row`;
+importing/planning/dependent_rows.py takes those one by one and returns what became of them.
 """
 
 from __future__ import annotations

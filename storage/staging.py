@@ -125,13 +125,13 @@ def _create_statements(sqlite: bool) -> list[str]:
     )
     bodies |= {
         # With keys on PostgreSQL too: of the images of a recent batch it has no statistics, and expects none to be there.
-        "undo_customer": f"id {number} PRIMARY KEY, change {number}, kind {text}, later {number}, differs {number}, has_key {number}, "
-        f"blocked {number}",
+        "undo_customer": f"id {number} PRIMARY KEY, change {number}, kind {text}, later {number}, differs {number}, "
+        f"has_key {number}, blocked {number}",
         "undo_value": f"id {number} PRIMARY KEY, {image}",
         "undo_key": f"id {number}, change {number}, kind {text}, value {text}, shown {text}, blocked {number}, "
         "PRIMARY KEY (id, kind)",
         "conflict": f"n {number} PRIMARY KEY, id {number}, field {text}, code {text}, written {text}, stands {text}",
-        "undo_outcome": f"id {number} PRIMARY KEY, undo_outcome {number}",
+        "undo_outcome": f"id {number} PRIMARY KEY, outcome {number}",
     }
     # No keys on PostgreSQL: it joins these by hash, and an index would cost more than the join.
     return [f"CREATE TEMPORARY TABLE {name} ({body})" for name, body in bodies.items()]

@@ -1,0 +1,1 @@
+"""Signed posts that report finished batches, to URLs that accounts have registered."""

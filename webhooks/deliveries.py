@@ -1,6 +1,6 @@
 """Webhooks: an account's own URLs are told of finished batches by signed posts, again and again until one is taken.
 
-What shall be told is written down with what it tells of, in one transaction (`storage.queries.webhooks.add_deliveries`). A post carries
+A delivery is inserted in the transaction of what it reports (`storage.queries.webhooks.add_deliveries`). A post carries
 ids and counts, and nothing of any customer. Source: docs/webhooks.md.
 """
 

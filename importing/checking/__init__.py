@@ -1,0 +1,1 @@
+"""Rows to clean values and problems. Knows no database."""

@@ -33,6 +33,6 @@ class NullQueue:
 
 
 def put_deliveries(queue: Queue, deliveries: Iterable[str]) -> None:
-    """Ask for the deliveries that a transaction wrote down (`storage.queries.webhooks.add_deliveries`), once it has committed."""
+    """Queue the deliveries that a transaction has inserted (`webhooks.add_deliveries`), once it has committed."""
     for delivery in deliveries:
         queue.put_delivery(delivery)

@@ -1,0 +1,1 @@
+"""Bytes to rows: charset, lines, cells. Knows no database."""

@@ -1,0 +1,1 @@
+"""Plain queries, one module for each kind of data."""

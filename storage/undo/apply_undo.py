@@ -134,7 +134,8 @@ def _restore_statement(source: ImageSource, sqlite: bool) -> str:
     # No upsert as in storage/apply.py, of which SQLite would keep copies of all pages (see `whole` in spelling.py).
     names = ", ".join(f"b.{name}" for name in VALUE_COLUMNS)
     return (
-        f"UPDATE {{or_all}}customer SET ({', '.join(VALUE_COLUMNS)}) = (SELECT {names} FROM undo_customer k {{then}} {source.joined} "
+        f"UPDATE {{or_all}}customer SET ({', '.join(VALUE_COLUMNS)}) = "
+        f"(SELECT {names} FROM undo_customer k {{then}} {source.joined} "
         "WHERE k.id = customer.id), removed = NULL, updated_at = :now "
         f"WHERE id IN (SELECT k.id FROM {source.listed} WHERE {where})"
     )
@@ -148,7 +149,8 @@ def rewrite_unique_values(
         return
     blocked_rows = list(
         work.rows(
-            f"SELECT r.id, r.kind, c.custom_fields, {_had_document('custom_fields')}, c.attributes, {_had_document('attributes')} "
+            f"SELECT r.id, r.kind, c.custom_fields, {_had_document('custom_fields')}, c.attributes, "
+            f"{_had_document('attributes')} "
             "FROM undo_key r "
             "{then} customer c ON c.account_id = :account AND c.id = r.id "
             "{then} snapshot i ON i.account_id = :account AND i.change = :undo AND i.customer_id = r.id "

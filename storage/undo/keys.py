@@ -82,7 +82,8 @@ def _mark_blocked(work: Workspace, account: int, uniques: Sequence[int]) -> None
         f"AND NOT ({gives_up.format(owner='o.id')}))"
         for name in KEY_COLUMNS
     ] + [
-        f"UPDATE undo_key SET blocked = 1 WHERE blocked = 0 AND kind = '{unique_values.field_name(number)}' AND value IS NOT NULL "
+        f"UPDATE undo_key SET blocked = 1 WHERE blocked = 0 AND kind = '{unique_values.field_name(number)}' "
+        f"AND value IS NOT NULL "
         f"AND EXISTS (SELECT 1 FROM unique_value o WHERE o.account_id = :account AND o.number = {number} "
         f"AND o.value = undo_key.value AND o.customer_id <> undo_key.id AND NOT ({gives_up.format(owner='o.customer_id')}))"
         for number in uniques

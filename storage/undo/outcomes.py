@@ -53,7 +53,8 @@ def list_conflicts(work: Workspace, account: int) -> Iterator[tuple[str, str, st
         "row_number() OVER (PARTITION BY q.id, q.field ORDER BY q.n) AS place FROM conflict q) q "
         "LEFT JOIN customer c ON c.account_id = :account AND c.id = q.id "
         "LEFT JOIN undo_key r ON r.id = q.id AND r.kind = 'code' AND r.blocked = 0 "
-        f"WHERE q.place = 1 AND NOT EXISTS (SELECT 1 FROM undo_outcome f WHERE f.id = q.id AND f.undo_outcome = {_REMOVED_OUTCOME}) "
+        "WHERE q.place = 1 AND NOT EXISTS "
+        f"(SELECT 1 FROM undo_outcome f WHERE f.id = q.id AND f.outcome = {_REMOVED_OUTCOME}) "
         "ORDER BY CASE WHEN q.field = 'customer' THEN 1 ELSE 0 END, q.id, q.n",
         account=account,
     )
@@ -62,13 +63,14 @@ def list_conflicts(work: Workspace, account: int) -> Iterator[tuple[str, str, st
 def add_outcomes(work: Workspace) -> None:
     """Add what the plan in `back` makes of each customer to what became of it so far."""
     work.execute(
-        f"INSERT INTO undo_outcome(id, undo_outcome) SELECT id, CASE WHEN {IS_REMOVED} THEN {_REMOVED_OUTCOME} WHEN {IS_RESTORED} THEN {_RESTORED_OUTCOME} "
-        f"ELSE {_KEPT_OUTCOME} END FROM undo_customer WHERE {IS_REMOVED} OR ({IS_RESTORED}) OR {IS_KEPT} "
-        "ON CONFLICT(id) DO UPDATE SET undo_outcome = excluded.undo_outcome WHERE excluded.undo_outcome > undo_outcome.undo_outcome"
+        f"INSERT INTO undo_outcome(id, outcome) SELECT id, CASE WHEN {IS_REMOVED} THEN {_REMOVED_OUTCOME} "
+        f"WHEN {IS_RESTORED} THEN {_RESTORED_OUTCOME} ELSE {_KEPT_OUTCOME} END "
+        f"FROM undo_customer WHERE {IS_REMOVED} OR ({IS_RESTORED}) OR {IS_KEPT} "
+        "ON CONFLICT(id) DO UPDATE SET outcome = excluded.outcome WHERE excluded.outcome > undo_outcome.outcome"
     )
 
 
 def count_outcomes(work: Workspace) -> tuple[int, int, int]:
     """How many customers were restored, removed and kept."""
-    counts = dict(work.all("SELECT undo_outcome, count(*) FROM undo_outcome GROUP BY undo_outcome"))
+    counts = dict(work.all("SELECT outcome, count(*) FROM undo_outcome GROUP BY outcome"))
     return counts.get(_RESTORED_OUTCOME, 0), counts.get(_REMOVED_OUTCOME, 0), counts.get(_KEPT_OUTCOME, 0)

@@ -221,7 +221,8 @@ def mark_differing_others(work: Workspace, account: int, campaigns: Sequence[int
     for campaign in campaigns:
         work.execute(
             "UPDATE undo_customer SET differs = 1 WHERE differs = 0 AND EXISTS (SELECT 1 FROM enrolment e "
-            "WHERE e.account_id = :account AND e.customer_id = undo_customer.id AND e.campaign_id = :campaign AND e.uses = :uses)",
+            "WHERE e.account_id = :account AND e.customer_id = undo_customer.id AND e.campaign_id = :campaign "
+            "AND e.uses = :uses)",
             account=account,
             campaign=campaign,
             uses=1 if sign < 0 else 0,
@@ -233,9 +234,10 @@ def mark_differing_others(work: Workspace, account: int, campaigns: Sequence[int
 
 def count_outcomes(work: Workspace, made: CreatedCustomers | None) -> tuple[int, int, int]:
     """How many customers are restored, removed, and kept as they are against the undo's wish."""
-    restored, removed, kept_customers = work.one(
-        f"SELECT {', '.join(f'sum(CASE WHEN {condition} THEN 1 ELSE 0 END)' for condition in (IS_RESTORED, IS_REMOVED, IS_KEPT))} FROM undo_customer"
+    sums = ", ".join(
+        f"sum(CASE WHEN {condition} THEN 1 ELSE 0 END)" for condition in (IS_RESTORED, IS_REMOVED, IS_KEPT)
     )
+    restored, removed, kept_customers = work.one(f"SELECT {sums} FROM undo_customer")
     return int(restored or 0), int(removed or 0) + (made.count if made is not None else 0), int(kept_customers or 0)
 
 
@@ -279,7 +281,8 @@ _REMOVED_BY_CHANGE = (
     "AND +c.account_id = h.account_id"
 )
 GATHER_REMOVED = (
-    "INSERT INTO undo_customer(id, change, kind, later, differs, has_key, blocked) SELECT c.id, c.removed, 'revive', NULL, 1, 1, 0 "
+    "INSERT INTO undo_customer(id, change, kind, later, differs, has_key, blocked) "
+    "SELECT c.id, c.removed, 'revive', NULL, 1, 1, 0 "
     f"FROM {_REMOVED_BY_CHANGE} WHERE {IN_RANGE}"
 )
 

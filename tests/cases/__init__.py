@@ -1,0 +1,1 @@
+"""The cases of fixtures/ and what belongs to them, through the application."""

@@ -1,0 +1,1 @@
+"""The project's own rules: style, types, floors, docs."""

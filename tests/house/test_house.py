@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-HOUSE = Path(__file__).parents[1]
+HOUSE = Path(__file__).parents[2]
 CODE = ("commands", "importing", "legacy_api", "modern_api", "storage", "transport")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 LONGEST_FILE = 350

@@ -1,0 +1,1 @@
+"""Real processes: servers, workers, PHP, vendors' clients, kills."""

@@ -84,7 +84,12 @@ def test_make_run_serves_where_the_readme_says() -> None:
 def test_make_soak_runs_what_has_a_long_form() -> None:
     asked = ["make", "--dry-run", "--no-print-directory", "soak"]
     shown = subprocess.run(asked, cwd=HOUSE, check=True, capture_output=True, text=True).stdout  # noqa: S603
-    for name in ("test_kills.py", "test_properties_undo.py", "test_workers.py", "modern/test_schemathesis.py"):
+    for name in (
+        "processes/test_kills.py",
+        "properties/test_undo.py",
+        "processes/test_workers.py",
+        "cases/modern/test_schemathesis.py",
+    ):
         assert f"tests/{name}" in shown
     assert "tests/processes/test_readme.py" not in shown
 

@@ -134,7 +134,7 @@ class TestLifeAndDeath:
         ended = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-P", "-c", PROGRAM, "serve", "--port", port],
             cwd=server.folder,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             capture_output=True,
             text=True,
             check=False,

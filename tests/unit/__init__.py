@@ -1,0 +1,1 @@
+"""Examples for one part at a time."""

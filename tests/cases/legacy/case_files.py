@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[2] / "fixtures" / "legacy"
+FOLDER = Path(__file__).parents[3] / "fixtures" / "legacy"
 SCHEMA = FOLDER / "reply.xsd"
 INDENT = "    "
 LATER = "..."

@@ -15,7 +15,7 @@ from tests.support.admin_sign_in import administrator, sign_in
 from tests.support.case_database import World
 from tests.support.demo_accounts import Demo
 
-CASES = Path(__file__).parents[2] / "fixtures" / "solivio"
+CASES = Path(__file__).parents[3] / "fixtures" / "solivio"
 
 
 def read(path: Path) -> Any:

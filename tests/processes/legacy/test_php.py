@@ -15,7 +15,7 @@ from tests.support.case_database import World
 from tests.support.gateway_process import Server
 
 PHP = shutil.which("php")
-SCRIPTS = Path(__file__).parents[1] / "php"
+SCRIPTS = Path(__file__).parents[2] / "support" / "php"
 WAYS = ("curl_multipart", "curl_urlencoded", "curl_file", "stream", "stream_without_content_type", "get")
 FORMATS = ("xml", "json")
 KNOWN = {"code": "22334455", "card_number": "22334455", "first_name": "James"}

@@ -152,5 +152,5 @@ class TestDemo:
 
 def _environment(scratch: Path) -> dict[str, str]:
     # What is set for the caller's own installation is not the demo's: with this, nothing could be sent.
-    ours = {"TMPDIR": str(scratch), "TILLGATE_MAX_BODY": "9", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    ours = {"TMPDIR": str(scratch), "TILLGATE_MAX_BODY": "9", "PYTHONPATH": str(Path(__file__).parents[3])}
     return {**os.environ, **ours}

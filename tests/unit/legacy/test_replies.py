@@ -18,7 +18,7 @@ from legacy_api import following, replies
 from legacy_api.formats import Format, Kind
 from legacy_api.replies import Group, Groups
 
-SCHEMA = etree.XMLSchema(etree.parse(Path(__file__).parent.parent / "fixtures" / "legacy" / "reply.xsd"))
+SCHEMA = etree.XMLSchema(etree.parse(Path(__file__).parents[3] / "fixtures" / "legacy" / "reply.xsd"))
 
 MADE = [AssignedKey(1, "1234567890123456", "4711"), AssignedKey(3, "a&<b>\u2028", "")]
 PROBLEMS_FOUND = [Problem(2, "custom_date", "bad_date", "1.2.99 & <so>"), Problem(5, "", "too_many_columns")]
