@@ -21,8 +21,8 @@ import click
 import psycopg
 from flask import Flask, Response
 
-import serving
 from bench.form import COLUMNS as FORM_COLUMNS
+from server import process
 from storage.turn import WriteTurn
 
 COLUMNS = FORM_COLUMNS[:-1]
@@ -162,10 +162,10 @@ def _prepared(connection: psycopg.Connection[Any]) -> Callable[..., Any]:
 @click.option("--database", required=True, help="sqlite:///FILE or postgresql://…, made by `preload`.")
 def main(port: int, workers: int, database: str) -> None:
     """Serve it until SIGTERM; one line with the URL says that it is ready."""
-    with serving.listen("127.0.0.1", port) as listener:
-        url = serving.url_of(listener)
-        serving.serve(
-            serving.Plan(
+    with process.listen("127.0.0.1", port) as listener:
+        url = process.url_of(listener)
+        process.serve(
+            process.ServerPlan(
                 load=lambda: Raw(database),
                 listener=listener,
                 announce=lambda: click.echo(f"The raw server is ready at {url}"),

@@ -19,12 +19,12 @@ from typing import Any
 
 import click
 
-import serving
 from bench import load, small
 from bench.gateway import CHECKOUT
 from bench.raw import CONSTANT
 from bench.results import Section
 from bench.setting import Setting
+from server import process
 
 OURS = "Tillgate's worker"
 APPLICATION = "bench.servers:constant"
@@ -106,9 +106,9 @@ def _started(command: tuple[str, ...], port: int) -> Iterator[None]:
 @click.option("--workers", type=int, default=2, show_default=True)
 def main(port: int, workers: int) -> None:
     """Serve the constant answer until SIGTERM."""
-    with serving.listen("127.0.0.1", port) as listener:
-        plan = serving.Plan(load=lambda: constant, listener=listener, announce=lambda: None, workers=workers)
-        serving.serve(plan)
+    with process.listen("127.0.0.1", port) as listener:
+        plan = process.ServerPlan(load=lambda: constant, listener=listener, announce=lambda: None, workers=workers)
+        process.serve(plan)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def bring_up(database: Database) -> None:
         if database.kind is not Kind.SQLITE:
             raise click.ClickException("The database is not at this release's revision; run: tillgate migrate")
         migrate.upgrade(database)
-    # While somebody writes: the server's upkeep does it.
+    # While somebody writes: the server's maintenance does it.
     with suppress(Busy):
         statistics.forget(database, MOMENT)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-import logs
 import storage
 from commands.opening import opened
 from commands.printing import json_option, print_json, say
@@ -32,24 +31,24 @@ def serve(host: str, port: int, workers: int) -> None:
     Example:
       tillgate serve --host 0.0.0.0 --port 8080 --workers 4
     """
-    import serving
+    from server import process
 
     settings = load_settings()
     try:
-        listener = serving.listen(host, port)
-    except serving.CannotListen as error:
+        listener = process.listen(host, port)
+    except process.CannotListen as error:
         raise click.ClickException(str(error)) from None
     with listener:
         # Opened once before the processes part: the database is brought up, the secret made, and errors are told here.
         with opened(settings):
             pass
-        url = serving.url_of(listener)
-        serving.serve(
-            serving.Plan(
+        url = process.url_of(listener)
+        process.serve(
+            process.ServerPlan(
                 load=lambda: _application(settings),
                 listener=listener,
                 announce=lambda: click.echo(f"Tillgate is ready at {url}"),
-                consume=lambda goes_on: _consume(settings, goes_on),
+                work_on_jobs=lambda goes_on: _work_on_jobs(settings, goes_on, maintain=True),
                 workers=workers,
                 http_status=settings.legacy_status == "http",
                 log_format=settings.log_format,
@@ -67,6 +66,8 @@ def worker() -> None:
     Example:
       TILLGATE_QUEUE_URL=redis://queue.internal tillgate worker
     """
+    from server import logs
+
     settings = load_settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -75,29 +76,32 @@ def worker() -> None:
     with opened(settings):
         pass
     click.echo("Tillgate works on jobs")
-    _consume(settings, lambda: not stop.is_set())
+    _work_on_jobs(settings, lambda: not stop.is_set())
 
 
-def _consume(settings: Settings, goes_on: Callable[[], bool]) -> None:
+def _work_on_jobs(settings: Settings, goes_on: Callable[[], bool], *, maintain: bool = False) -> None:
     from app import open_core
-    from consumer import Consumer
+    from server import maintenance
+    from server.job_worker import JobWorker
 
     context = open_core(settings)
+    stop = threading.Event()
+    if maintain:
+        threading.Thread(target=maintenance.run_until, args=(stop, context), daemon=True).start()
     try:
-        Consumer(context).run(goes_on)
+        JobWorker(context).run(goes_on)
     finally:
+        stop.set()
         context.queue.close()
         context.database.dispose()
 
 
 def _application(settings: Settings) -> Callable[..., Any]:
-    """The application of one server process, and beside it the upkeep, which ends with the process."""
-    from app import create_app, open_core
-    from server import maintenance
+    """The application. What the worker on jobs needs is imported too, so that all processes share its memory."""
+    from app import create_app
+    from server import job_worker, maintenance  # noqa: F401
 
-    context = open_core(settings)
-    threading.Thread(target=maintenance.run_until_stopped, args=(context, threading.Event()), daemon=True).start()
-    return create_app(settings, context)
+    return create_app(settings)
 
 
 @click.command()

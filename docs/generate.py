@@ -17,7 +17,6 @@ from typing import Any
 
 import click
 
-import connection
 from auth import lockout
 from cli import tillgate
 from docs import faces
@@ -27,7 +26,7 @@ from importing.fields import HEADER_ALIASES, STANDARD_FIELDS, Field, FieldDestin
 from importing.reading import row_reader
 from legacy_api import calls, collector, envelope, face
 from legacy_api.form import Limits
-from server import maintenance
+from server import early_refusals, gthread_worker, maintenance, process
 from settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parent
@@ -202,8 +201,8 @@ def face_table(rows: Callable[[], faces.Rows]) -> Iterator[str]:
 def limit_table() -> Iterator[str]:
     rows = (
         ("one request, as sent and unpacked", f"{_size(Settings.model_fields['max_body'].default)} (a setting)"),
-        ("the address line of a GET", _size(connection.REQUEST_LINE)),
-        ("one HTTP header · all of them", f"{_size(connection.HEADER)} · {_size(connection.HEADERS)}"),
+        ("the address line of a GET", _size(early_refusals.REQUEST_LINE_SIZE)),
+        ("one HTTP header · all of them", f"{_size(process.HEADER_SIZE)} · {_size(early_refusals.HEADERS_SIZE)}"),
         ("fields of a form", f"{collector.MAX_FIELDS:,}"),
         (
             "one known field, `profiles_data` apart · all of them",
@@ -221,9 +220,9 @@ def limit_table() -> Iterator[str]:
             f"{lockout.PAIR_LIMIT} · {lockout.ADDRESS_LIMIT} · {lockout.FIRST_LOCK_MS // lockout.MINUTE_MS} minute, "
             f"doubling up to {lockout.LONGEST_LOCK_MS // lockout.MINUTE_MS}",
         ),
-        ("a head that does not come to its end", f"{connection.HEAD_SECONDS:.0f} s"),
-        ("a body that stalls", f"{connection.STALL_SECONDS:.0f} s"),
-        ("stored replies are kept for", f"at least {maintenance.REPLIES_KEPT_DAYS} days"),
+        ("a head that does not come to its end", f"{gthread_worker.HEAD_SECONDS:.0f} s"),
+        ("a body that stalls", f"{gthread_worker.STALL_SECONDS:.0f} s"),
+        ("stored replies are kept for", f"at least {maintenance.REPLY_DAYS} days"),
     )
     yield from _table(("what", "limit"), rows)
 

@@ -1,1 +1,1 @@
-"""What runs around the application: maintenance."""
+"""The processes of `tillgate serve` and `tillgate worker`: gunicorn, its worker class, job worker, maintenance, logs."""

@@ -58,7 +58,7 @@ def store_input(context: Context, account: int, file: BinaryIO, wait: float) -> 
 
 
 def drop_input(context: Context, account: int, input_id: str) -> None:
-    """Drop data that no job needs. What cannot be dropped now is dropped by the upkeep."""
+    """Drop data that no job needs. What cannot be dropped now is dropped by the server's maintenance."""
     with suppress(Busy, SQLAlchemyError), context.database.writing(DROP_WAIT_SECONDS) as connection:
         jobs.drop_input(connection, account, input_id)
 

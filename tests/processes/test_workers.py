@@ -24,10 +24,10 @@ from sqlalchemy.exc import OperationalError
 import cli
 import queueing
 from app import open_core
-from consumer import Consumer
 from importing import batch_status
 from importing.context import Context
 from importing.jobs import lifecycle
+from server.job_worker import JobWorker
 from settings import Settings
 from storage.engine import Busy, Database, Kind
 from storage.tables_jobs import job
@@ -392,7 +392,7 @@ def test_recovery_outlives_whatever_it_meets(
     monkeypatch.setattr(lifecycle, "recover_jobs", recover)
     monkeypatch.setattr(lifecycle, "RECOVERY_PAUSE_SECONDS", 0.01)
     deadline = time.monotonic() + PATIENCE
-    Consumer(context).run(lambda: not again.is_set() and time.monotonic() < deadline, 0.05)
+    JobWorker(context).run(lambda: not again.is_set() and time.monotonic() < deadline, 0.05)
     assert again.is_set()
     context.queue.close()
     context.database.dispose()

@@ -13,7 +13,7 @@ from importing.context import Context
 from importing.errors import ApiError
 from importing.jobs import chunk, lifecycle
 from importing.planning import plan_batch
-from logs import formatter
+from server.logs import formatter
 from storage.engine import Busy, Kind, now_ms
 from storage.queries import batches
 from storage.queries import jobs as stored

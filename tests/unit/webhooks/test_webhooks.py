@@ -66,7 +66,7 @@ class World:
 
     def again(self, way: PostOptions = WAY) -> int:
         """Let the time pass until all that waits is due, and let recovery ask for it."""
-        self.pass_time(2 * maintenance.DAY_MS)
+        self.pass_time(2 * maintenance.DAY)
         found = deliveries.recover_deliveries(self.context)
         self.deliver(way)
         return found
@@ -318,10 +318,10 @@ def test_a_delivery_is_given_up_at_last_and_dropped_after_30_days(
     assert (world.one()["state"], world.one()["attempts"]) == ("failed", attempts)
     assert world.again() == 0
     assert f"webhook {world.hook.id}: delivery {world.one()['id']} is given up" in caplog.text
-    world.pass_time(27 * maintenance.DAY_MS)
+    world.pass_time(27 * maintenance.DAY)
     maintenance.run_once(world.context)
     assert world.found()
-    world.pass_time(3 * maintenance.DAY_MS)
+    world.pass_time(3 * maintenance.DAY)
     maintenance.run_once(world.context)
     assert world.found() == []
 

@@ -1,7 +1,7 @@
-"""The consumer of jobs: in `tillgate serve` one process of it, with `tillgate worker` as many as wanted, on any host.
+"""The worker on jobs: one process of `tillgate serve`, and any number of `tillgate worker` on any host.
 
-One thread does portions, which are work for a processor; some deliver to webhooks, which is waiting; one looks for what
-nobody works on. A stop lets the portion under way end.
+One thread works on portions, because they keep a processor busy. Some threads deliver to webhooks, because they wait for
+others. One thread looks for jobs that no worker has. A stop lets the portion under way end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RETRY = 2.0
 HEALTH = 10.0
 
 
-class _Threads(HueyConsumer):  # type: ignore[misc]
+class QueueThreads(HueyConsumer):  # type: ignore[misc]
     def __init__(self, huey: Any, threads: int) -> None:
         # Nothing is scheduled in huey: what is due later stands in the database.
         super().__init__(
@@ -46,17 +46,17 @@ class _Threads(HueyConsumer):  # type: ignore[misc]
         pass
 
 
-class Consumer:
-    """Consumes a core's queue until it is stopped."""
+class JobWorker:
+    """Works on what a core's queue asks for, until it is stopped."""
 
     def __init__(self, context: Context) -> None:
         self._core = context
         self._stop = threading.Event()
-        self._running: list[_Threads] = []
+        self._running: list[QueueThreads] = []
         self._recovery = threading.Thread(target=self._recover, name="recovery", daemon=True)
 
     def run(self, beat: Callable[[], bool], pause: float = 1.0) -> None:
-        """Consume for as long as `beat`, called every `pause` seconds, says so; then let end what is under way."""
+        """Work for as long as `beat`, called every `pause` seconds, is true; then let end what is under way."""
         self._recovery.start()
         alive = HEALTH
         while beat():
@@ -83,7 +83,7 @@ class Consumer:
         }
         assert isinstance(queue, HueyQueue)
         try:
-            self._running = [_Threads(queue.consume(name, do), THREADS[name]) for name, do in handlers.items()]
+            self._running = [QueueThreads(queue.consume(name, do), THREADS[name]) for name, do in handlers.items()]
         except UNREACHABLE as error:
             log.error("the queue cannot be reached: %s", type(error).__qualname__)
             return

@@ -24,7 +24,7 @@ def _images(context: Context) -> int:
 def _age(context: Context, batch_id: str, days: int) -> None:
     with context.database.writing() as connection:
         table = tables.batch
-        values = {"created_at": table.c.created_at - days * maintenance.DAY_MS}
+        values = {"created_at": table.c.created_at - days * maintenance.DAY}
         connection.execute(update(table).where(table.c.id == batch_id).values(values))
 
 
@@ -82,9 +82,7 @@ def test_what_has_expired_goes_where_nothing_that_lives_has_changed_anything(con
         table = tables.batch
         [row] = connection.execute(select(table).where(table.c.id == made.id)).mappings()
         job = {"id": "queued", "root": "queued", "status": "queued", "number": row["number"] + 9}
-        connection.execute(
-            insert(table).values({**row, **job, "created_at": row["created_at"] + 31 * maintenance.DAY_MS})
-        )
+        connection.execute(insert(table).values({**row, **job, "created_at": row["created_at"] + 31 * maintenance.DAY}))
     assert maintenance.run_once(context) == 1
     assert _known(context) == {""}
 

@@ -1,0 +1,40 @@
+"""Refusals of requests that no application was asked about: in the format and the words of the protocol that was meant."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+
+import modern_api
+from importing.errors import ApiError
+from legacy_api.unread import unread as legacy_unread
+from modern_api.encoding import encoded
+
+REQUEST_LINE_SIZE = 1024 * 1024
+HEADERS_SIZE = 256 * 1024
+ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Connection": "close"}
+
+
+def error_of(error: BaseException) -> ApiError:
+    """What is wrong with a request that did not come to an application."""
+    if isinstance(error, LimitRequestLine):
+        return ApiError("body_too_large", limit=REQUEST_LINE_SIZE)
+    if isinstance(error, LimitRequestHeaders):
+        return ApiError("body_too_large", limit=HEADERS_SIZE)
+    if isinstance(error, ParseException):
+        return ApiError("bad_form", reason="it is not HTTP as this server knows it")
+    return ApiError("bug", request_id="none")
+
+
+def refusal(target: bytes, error: ApiError, *, http_status: bool) -> bytes:
+    """The whole response to a request of that target. `http_status`: the legacy protocol's status is not always 200."""
+    path, _, query = target.decode("latin-1").partition("?")
+    reply = modern_api.unread(path, error)
+    if reply is None:
+        status, headers, body = legacy_unread(query, error, http_status=http_status)
+    else:
+        status, body = HTTPStatus(reply.status), b"".join(encoded(reply.document))
+        headers = {"Content-Type": "application/json", **reply.headers}
+    lines = (f"{name}: {value}\r\n" for name, value in {**headers, "Content-Length": len(body), **ALWAYS}.items())
+    return f"HTTP/1.1 {status} {status.phrase}\r\n{''.join(lines)}\r\n".encode("ascii") + body
