@@ -11,7 +11,7 @@ from crypto.digests import Digests
 from importing.context import Context
 from legacy_api import face
 from legacy_api.form import Limits
-from modern_api.routes import Options
+from modern_api.routes import ModernOptions
 from queueing import HueyQueue
 from settings import Settings, load_settings, secret_key
 from storage.engine import Database
@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None, context: Context | None = None)
     context = context or open_core(settings)
     limiter = _limiter(settings)
     face.mount(app, context, _options(settings, limiter))
-    modern_api.mount(app, context, Options(settings.max_body, settings.data_dir, limiter))
+    modern_api.register(app, context, ModernOptions(settings.max_body, settings.data_dir, limiter))
     if settings.trust_proxy:
         hops = settings.trust_proxy
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

@@ -19,7 +19,7 @@ import click
 
 from auth import lockout
 from cli import tillgate
-from docs import faces
+from docs import modern_tables
 from importing.account_settings import KIND_OF_TYPE
 from importing.errors import API_ERRORS, PROBLEMS, WARNINGS, ErrorCategory, ErrorSpec
 from importing.fields import HEADER_ALIASES, STANDARD_FIELDS, Field, FieldDestination, FieldKind, make_custom_field
@@ -30,7 +30,7 @@ from server import early_refusals, gthread_worker, maintenance, process
 from settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parent
-DOCUMENTS = (FOLDER / "protocol.md", FOLDER / "operations.md", FOLDER / "faces.md")
+DOCUMENTS = (FOLDER / "protocol.md", FOLDER / "operations.md", FOLDER / "modern_protocols.md")
 
 MARKED = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -68,7 +68,7 @@ SECTIONS: Mapping[int, str] = {
 COMMAND_LINE_ONLY = frozenset({"no_failed_rows"})
 # Raised where a file has a first line that names its columns.
 FILES_ONLY = frozenset({"bad_header_line"})
-# Raised by the modern faces: what they read are files.
+# Raised by the modern protocols: what they read are files.
 MODERN_ONLY = frozenset(
     {"unknown_path", "method_not_served", "oauth_not_served", "missing_file", "unreadable_file", "bad_column"}
     | {"too_many_columns", "column_twice", "missing_column", "bad_limit", "bad_end_date"}
@@ -80,7 +80,7 @@ SIGN_IN_ONLY = frozenset({"bad_password", "locked_out", "bad_email", "bad_callba
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision about a protocol. `shown_by` are folders of fixtures/legacy, or `face/folder`, or names of tests."""
+    """One decision about a protocol. `shown_by` are folders of fixtures/legacy, or `protocol/folder`, or names of tests."""
 
     id: str
     section: int
@@ -194,7 +194,7 @@ def decision_tables(sections: Mapping[int, str]) -> Iterator[str]:
         yield ""
 
 
-def face_table(rows: Callable[[], faces.Rows]) -> Iterator[str]:
+def modern_table(rows: Callable[[], modern_tables.TableRows]) -> Iterator[str]:
     yield from _table(*rows())
 
 
@@ -295,11 +295,11 @@ TABLES: Mapping[str, Callable[[], Iterable[str]]] = {
     "problems": lambda: row_table(PROBLEMS),
     "warnings": lambda: row_table(WARNINGS),
     "decisions": lambda: decision_tables(SECTIONS),
-    "decisions about the faces": lambda: decision_tables(faces.SECTIONS),
+    "decisions about the modern protocols": lambda: decision_tables(modern_tables.SECTIONS),
     "limits": limit_table,
     "settings": setting_table,
     "commands": command_table,
-    **{name: partial(face_table, rows) for name, rows in faces.TABLES.items()},
+    **{name: partial(modern_table, rows) for name, rows in modern_tables.TABLES.items()},
 }
 
 

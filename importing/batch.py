@@ -49,19 +49,25 @@ class Campaign:
     items: Mapping[str, int] = field(default_factory=dict)
 
 
+# A cell that gives no value, in data that may have such cells. No value has this character: it is refused everywhere.
+ABSENT = "\0"
+
+
 @dataclass(frozen=True, slots=True)
 class Delimited:
     """How text is cut into rows and columns.
 
     `quotes`: a value may be quoted as RFC 4180 says. `multiline`: a quoted value may span lines (files);
     the legacy protocol never lets it, so that a stray quote spoils one row only. `guarded`: a file that our own export
-    may have written; the guard before what a spreadsheet would run comes off again (see `importing.reading.csv_formula_guard`).
+    may have written; the guard before what a spreadsheet would run comes off again (see `importing.reading.csv_formula_guard`). `has_absent`:
+    a cell that is ABSENT gives no value, so its row does not give that column (see `importing.row_writer`).
     """
 
     delimiter: str
     quotes: bool = False
     multiline: bool = False
     guarded: bool = False
+    has_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

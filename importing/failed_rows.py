@@ -7,7 +7,7 @@ import io
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from importing.batch import Batch, Cursor
+from importing.batch import ABSENT, Batch, Cursor
 from importing.errors import Problem
 from importing.fields import SECRET_MASK, Field, FieldKind
 from importing.reading.column_layout import column_fields, max_row_characters
@@ -65,6 +65,8 @@ def _row_cells(block: Block, number: int, batch: Batch) -> tuple[list[str], bool
     )
     if batch.delimited.guarded:
         values = [unguard(value) for value in values]
+    if batch.delimited.has_absent:
+        values = ["" if value == ABSENT else value for value in values]
     return values, found is not None and bool(found.flaw)
 
 

@@ -1,41 +1,30 @@
-"""The modern protocols. Each face is a table of routes over the one core, and knows nothing of the others."""
+"""The modern protocols. Each is a table of routes over the one core, and knows nothing of the others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from flask import Flask
+from flask import Flask, Response
 
 from importing.context import Context
 from importing.errors import ApiError
-from modern_api import grid, pages, people, serving, sessions, solivio, voucherify
-from modern_api.routes import Face, Options, Reply
+from modern_api import dispatch, documentation, grid, sessions, solivio, voucherify
+from modern_api.routes import ModernOptions, ModernProtocol
 
-FACES: tuple[Face, ...] = (voucherify.FACE, grid.FACE)
-# The faces that know who is asking by a cookie.
-PEOPLE: tuple[people.Face, ...] = (sessions.FACE, solivio.FACE)
+PROTOCOLS: tuple[ModernProtocol, ...] = (voucherify.PROTOCOL, grid.PROTOCOL, sessions.PROTOCOL, solivio.PROTOCOL)
 
 
-def mount(app: Flask, context: Context, options: Options) -> None:
-    """Serve every face at its paths, whatever is asked for below them in its language, and the page about all."""
-    app.url_map.converters["path"] = serving.Rest
-    for face in FACES:
-        serving.mount(app, context, face, options)
-    for face_for_people in PEOPLE:
-        people.mount(app, context, face_for_people, options.limiter)
-    pages.mount(app, FACES, PEOPLE, options)
+def register(
+    app: Flask, context: Context, options: ModernOptions, protocols: tuple[ModernProtocol, ...] = PROTOCOLS
+) -> None:
+    """Serve each protocol, and the pages that describe them all."""
+    app.url_map.converters.update(dispatch.CONVERTERS)
+    for protocol in protocols:
+        app.register_blueprint(dispatch.blueprint_of(protocol, context, options))
+    app.register_blueprint(documentation.blueprint_of(protocols, options))
 
 
-def unread(path: str, fault: ApiError) -> Reply | None:
-    """The refusal of a request that could not be read, by the face below whose paths it was sent. None: no such face."""
-    for face in FACES:
-        if _is_below(path, face.below):
-            return serving.refused(face, fault, face.new_request_id(), {})
-    for face_for_people in PEOPLE:
-        if _is_below(path, (*face_for_people.below, *(route.path for route in face_for_people.routes))):
-            return people.unread(face_for_people, fault)
+def early_refusal(path: str, error: ApiError) -> Response | None:
+    """The refusal of a request that could not be read, by the protocol that was meant. None: no protocol is at the path."""
+    for protocol in PROTOCOLS:
+        if protocol.serves_below(path):
+            return dispatch.refusal(protocol, error, protocol.new_request_id(), {})
     return None
-
-
-def _is_below(path: str, rules: Iterable[str]) -> bool:
-    return any(path == rule or path.startswith(f"{rule}/") for rule in rules if "<" not in rule)

@@ -1,25 +1,25 @@
-"""The face of Grid's bulk customer creation: `POST /customers/bulk/csv` and its jobs. Source: docs/faces.md."""
+"""Grid's bulk creation of customers: `POST /customers/bulk/csv` and its jobs. Source: docs/modern_protocols.md."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from http import HTTPStatus
 from itertools import chain
-from uuid import uuid4
 
-from flask import Request
+from flask import Request, Response
+from marshmallow import Schema, fields
+from marshmallow.validate import OneOf
 
-from auth.authenticate import Access
 from importing.batch import Mode, Requirement
-from importing.batch_status import ENDED_STATUSES, BatchStatus, FailureReason
+from importing.batch_status import ENDED_STATUSES, BatchStatus
 from importing.context import Context
 from importing.errors import ApiError, Problem
 from importing.fields import Field, FieldDestination, FieldKind
-from modern_api import credentials, told, uploads
-from modern_api import grid_schemas as schemas
-from modern_api.files import Format
-from modern_api.routes import Call, Face, Refusal, Reply, Route, Told
+from modern_api import credentials
+from modern_api.csv_upload import CsvFormat, accepted
+from modern_api.job_replies import failed_rows, failure_of, iso_time, job_of
+from modern_api.json_stream import json_response
+from modern_api.routes import ApiCall, FileBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
 
 NAME = "grid"
 
@@ -55,10 +55,10 @@ def field_of(name: str) -> Field | None:
     return _BY_NAME.get(name.casefold())
 
 
-FORMAT = Format(
-    face=NAME,
+CSV_FORMAT = CsvFormat(
+    protocol=NAME,
     mode=Mode.CREATE,
-    field=field_of,
+    field_of=field_of,
     # Which of the others a file needs depends on its rows.
     needed=tuple((name,) for name in OF_ALL),
     requirements=(
@@ -83,77 +83,123 @@ def job_id(batch_id: str) -> str:
     return f"Job:{batch_id[:8]}-{batch_id[8:12]}-8{batch_id[12:15]}-8{batch_id[15:18]}-{batch_id[18:]}{'0' * 10}"
 
 
-def batch_id(sent: str) -> str | None:
+def batch_id(text: str) -> str | None:
     """The batch that an id of this protocol means, None for what is no such id."""
-    match = _JOB_ID.fullmatch(sent)
+    match = _JOB_ID.fullmatch(text)
     return "".join(match.groups()).lower() if match else None
 
 
-def upload_csv(call: Call) -> Reply:
+EXAMPLE_ID = "Job:019542f5-b3e7-8d02-8abc-6c0000000000"
+
+
+class GridJobPath(Schema):
+    job_id = fields.String(required=True, metadata={"example": EXAMPLE_ID})
+
+
+class GridQueued(Schema):
+    jobId = fields.String(required=True, metadata={"example": EXAMPLE_ID})  # noqa: N815 - the protocol's name
+    status = fields.String(required=True, validate=OneOf(["PENDING", "PROCESSING"]))
+
+
+class GridProgress(Schema):
+    total = fields.Integer(required=True, metadata={"description": "0 until they are counted"})
+    processed = fields.Integer(required=True)
+    successful = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+
+
+class GridErrorEntry(Schema):
+    correlationId = fields.String(  # noqa: N815
+        required=True, metadata={"description": "the platformCustomerId, else row_N; file for the file as a whole"}
+    )
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+    details = fields.Dict(required=True)
+
+
+class GridJob(Schema):
+    jobId = fields.String(required=True, metadata={"example": EXAMPLE_ID})  # noqa: N815
+    id = fields.String(required=True, metadata={"description": "the same"})
+    status = fields.String(required=True, validate=OneOf(["PENDING", "PROCESSING", "COMPLETED", "FAILED"]))
+    progress = fields.Nested(GridProgress, required=True)
+    errors = fields.List(fields.Nested(GridErrorEntry), required=True)
+    completedAt = fields.String(metadata={"format": "date-time", "description": "once it has ended"})  # noqa: N815
+    code = fields.String(metadata={"description": "of a job that failed as a whole"})
+    message = fields.String(metadata={"description": "of a job that failed as a whole"})
+    details = fields.Dict(metadata={"description": "of a job that failed as a whole"})
+
+
+class GridError(Schema):
+    status = fields.Integer(required=True, metadata={"description": "the HTTP status"})
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+    details = fields.Dict(required=True)
+
+
+def upload_csv(call: ApiCall) -> Response:
     """Queue the file."""
-    queued = uploads.submitted(call, FORMAT)
-    document = schemas.Queued().dump({"jobId": job_id(queued.batch_id), "status": "PENDING"})
-    return Reply(document, HTTPStatus.ACCEPTED, uploads.replayed(queued))
+    return accepted(call, CSV_FORMAT, lambda queued: {"jobId": job_id(queued.batch_id), "status": "PENDING"})
 
 
-def get_job(call: Call) -> Reply:
-    """What became of a file."""
-    found = told.job(call.context, call.access.account, NAME, batch_id(call.path["job_id"]))
-    if found is None:
+def get_job(call: ApiCall) -> Response:
+    """The state of a job, and its failed rows."""
+    job = job_of(call, NAME, batch_id(call.path["job_id"]))
+    if job is None:
         raise ApiError("unknown_batch", value=call.path["job_id"])
-    document = schemas.Job(exclude=["errors"]).dump(_job(found))
-    of_rows = map(_entry, told.failed_rows(call.context, call.access.account, found.id))
-    return Reply({**document, "errors": chain(_of_file(found), of_rows)})
+    document = GridJob(exclude=["errors"]).dump(_job_document(job))
+    return json_response({**document, "errors": chain(_file_errors(job), map(_row_error, failed_rows(call, job.id)))})
 
 
-def _job(found: BatchStatus) -> dict[str, object]:
+# A job that was undone afterwards had been completed.
+STATUSES = {"queued": "PENDING", "running": "PROCESSING", "failed": "FAILED", "cancelled": "FAILED"}
+
+
+def _job_document(job: BatchStatus) -> dict[str, object]:
     document: dict[str, object] = {
-        "jobId": job_id(found.id),
-        "id": job_id(found.id),
-        "status": _status(found),
-        "progress": found.progress,
+        "jobId": job_id(job.id),
+        "id": job_id(job.id),
+        "status": STATUSES.get(job.status, "COMPLETED"),
+        "progress": job.progress,
     }
-    if found.status in ENDED_STATUSES:
-        document["completedAt"] = told.stamp(found.ended_at)
-    for entry in _of_file(found):
-        document |= {name: entry[name] for name in ("code", "message", "details")}
+    if job.status in ENDED_STATUSES:
+        document["completedAt"] = iso_time(job.ended_at)
+    for error in _file_errors(job):
+        document |= {name: error[name] for name in ("code", "message", "details")}
     return document
 
 
-def _status(found: BatchStatus) -> str:
-    if found.status in ("queued", "running"):
-        return "PENDING" if found.status == "queued" else "PROCESSING"
-    # What was undone afterwards had been completed.
-    return "FAILED" if found.status in ("failed", "cancelled") else "COMPLETED"
+_COLUMN_REASONS: Mapping[str, str] = {
+    "missing_column": "missing_required_column",
+    "column_twice": "duplicate_column",
+}
+_FILE_REASONS = frozenset(
+    ("unreadable_file", "no_data", "bad_header_line", "too_many_columns", "bad_column", *_COLUMN_REASONS)
+)
 
 
-def _of_file(found: BatchStatus) -> Iterator[dict[str, object]]:
-    """Why a job failed as a whole: told like a row's error, for clients that look nowhere else, and beside."""
-    if _status(found) != "FAILED":
+def _file_errors(job: BatchStatus) -> Iterator[dict[str, object]]:
+    """Why a job failed as a whole: an entry like that of a row, for clients that read nothing else."""
+    if STATUSES.get(job.status) != "FAILED":
         return
-    reason = found.reason or FailureReason("cancelled", "The import was cancelled.")
+    reason = failure_of(job)
     details: dict[str, object] = {"reason": reason.code}
-    if reason.code in ("missing_column", "column_twice"):
-        details = {"reason": _OF_COLUMNS[reason.code], "column": reason.values["value"]}
-    code = "invalid_csv_format" if reason.code in _OF_FILES else reason.code
+    if reason.code in _COLUMN_REASONS:
+        details = {"reason": _COLUMN_REASONS[reason.code], "column": reason.values["value"]}
+    code = "invalid_csv_format" if reason.code in _FILE_REASONS else reason.code
     yield {"correlationId": "file", "code": code, "message": reason.message, "details": details}
 
 
-_OF_COLUMNS: Mapping[str, str] = {"missing_column": "missing_required_column", "column_twice": "duplicate_column"}
-_OF_FILES = frozenset(("unreadable_file", "no_data", "bad_header_line", "too_many_columns", "bad_column", *_OF_COLUMNS))
-
-
-def _entry(problems: list[Problem]) -> dict[str, object]:
+def _row_error(problems: list[Problem]) -> dict[str, object]:
     """A failed row: the first thing that is wrong with it, and `also` what else is."""
     first, *others = problems
-    details: dict[str, object] = {"row": first.row, **_wrong(first)}
+    details: dict[str, object] = {"row": first.row, **_problem_details(first)}
     if others:
-        details["also"] = [{**_wrong(problem), "message": problem.message} for problem in others]
+        details["also"] = [{**_problem_details(problem), "message": problem.message} for problem in others]
     correlation = first.ref or f"row_{first.row}"
     return {"correlationId": correlation, "code": _code(first), "message": first.message, "details": details}
 
 
-def _wrong(problem: Problem) -> dict[str, str]:
+def _problem_details(problem: Problem) -> dict[str, str]:
     return {"field": problem.field, "value": problem.value, "reason": problem.code}
 
 
@@ -165,12 +211,12 @@ def _code(problem: Problem) -> str:
     return "CONFLICT" if problem.code in ("exists", "value_in_use", "key_conflict") else "INVALID_INPUT"
 
 
-def authenticate(context: Context, request: Request) -> Access:
-    """The access that HTTP Basic credentials give. Raises bad_credentials."""
-    sent = request.authorization
-    if sent is None or sent.type != "basic":
+def authenticate(context: Context, request: Request) -> Sender:
+    """The sender that HTTP Basic credentials give. Raises bad_credentials."""
+    basic = request.authorization
+    if basic is None or basic.type != "basic":
         raise ApiError("bad_credentials")
-    return credentials.access(context, request, sent.username or "", sent.password or "")
+    return credentials.sender_by_key(context, request, basic.username or "", basic.password or "")
 
 
 _BY_STATUS: Mapping[int, tuple[str, str]] = {
@@ -195,23 +241,26 @@ _MESSAGES: Mapping[str, str] = {
 
 def refused(refusal: Refusal) -> Mapping[str, object]:
     """A refusal in the vendor's form."""
-    fault = refusal.fault
-    code = "BULK_UPLOAD_JOB_NOT_FOUND" if fault.code == "unknown_batch" else _BY_STATUS[refusal.status][0]
-    details = {"reason": fault.code, "requestId": refusal.request_id}
-    message = _MESSAGES.get(fault.code, fault.message)
-    document = {"status": refusal.status, "code": code, "message": message, "details": details}
-    loaded: Mapping[str, object] = schemas.Error().dump(document)
-    return loaded
+    error = refusal.error
+    code = "BULK_UPLOAD_JOB_NOT_FOUND" if error.code == "unknown_batch" else _BY_STATUS[refusal.status][0]
+    details = {"reason": error.code, "requestId": refusal.request_id}
+    message = _MESSAGES.get(error.code, error.message)
+    return {"status": refusal.status, "code": code, "message": message, "details": details}
 
 
-FACE = Face(
+_EXAMPLE_JOB = "Job:0a875d56-c805-8df6-8601-0b0000000000"
+_EXAMPLE_PROBLEM = {
+    "field": "country",
+    "value": "",
+    "reason": "missing_value",
+    "message": "Row 2, country: The value is missing.",
+}
+
+PROTOCOL = ModernProtocol(
     name=NAME,
     title="Grid: bulk creation of customers",
     prefixes=("", "/grid/<date:version>"),
-    below=(
-        *("/customers/bulk", "/customers/bulk/", "/customers/bulk/<path:rest>"),
-        *("/grid", "/grid/", "/grid/<path:rest>"),
-    ),
+    below=("/customers/bulk", "/grid"),
     routes=(
         Route(
             "POST",
@@ -219,7 +268,20 @@ FACE = Face(
             "uploadCustomersCsv",
             "Upload customers via CSV file",
             upload_csv,
-            {202: Told(schemas.Queued, "The file is queued.")},
+            {
+                202: ReplySpec(
+                    GridQueued,
+                    "The file is queued.",
+                    {"jobId": _EXAMPLE_JOB, "status": "PENDING"},
+                    next_call=("getBulkCustomerImportJob", "job_id", "jobId"),
+                )
+            },
+            (400, 401, 403, 413, 422, 429, 500, 503),
+            body=FileBody(
+                "umaAddress,platformCustomerId,customerType,fullName,birthDate,addressLine1,city,state,postalCode,country\n"
+                "$kim@uma.example,k-1001,INDIVIDUAL,Kim Lee,1970-05-17,1 Main Street,Springfield,IL,62701,US\n"
+                "$ann@uma.example,k-1002,INDIVIDUAL,Ann Bell,1980-02-29,2 Main Street,Springfield,IL,62701,\n"
+            ),
             imports=True,
         ),
         Route(
@@ -228,15 +290,36 @@ FACE = Face(
             "getBulkCustomerImportJob",
             "Get bulk import job status",
             get_job,
-            {200: Told(schemas.Job, "What became of the file.")},
-            parameters=schemas.JobPath,
+            {
+                200: ReplySpec(
+                    GridJob,
+                    "What became of the file.",
+                    {
+                        "jobId": _EXAMPLE_JOB,
+                        "id": _EXAMPLE_JOB,
+                        "status": "COMPLETED",
+                        "progress": {"total": 2, "processed": 2, "successful": 1, "failed": 1},
+                        "completedAt": "2026-11-21T09:00:00.310Z",
+                        "errors": [
+                            {
+                                "correlationId": "k-1002",
+                                "code": "MISSING_MANDATORY_USER_INFO",
+                                "message": _EXAMPLE_PROBLEM["message"],
+                                "details": {"row": 2, **_EXAMPLE_PROBLEM, "errors": [_EXAMPLE_PROBLEM]},
+                            }
+                        ],
+                    },
+                )
+            },
+            (401, 404, 429, 500, 503),
+            path_schema=GridJobPath,
+            example_errors={404: ApiError("unknown_batch", value=EXAMPLE_ID)},
         ),
     ),
-    new_request_id=lambda: uuid4().hex,
     authenticate=authenticate,
     refused=refused,
-    error=schemas.Error,
-    errors={status: said for status, (_, said) in _BY_STATUS.items()},
+    error_schema=GridError,
+    refusals={status: meaning for status, (_, meaning) in _BY_STATUS.items()},
     security={"gridBasic": {"type": "http", "scheme": "basic", "description": "user id and key"}},
     refusal_headers={401: {"WWW-Authenticate": 'Basic realm="Grid", charset="UTF-8"'}},
 )

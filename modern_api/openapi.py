@@ -1,7 +1,8 @@
-"""The OpenAPI 3.1 document of the modern faces, written from their routes and schemas."""
+"""The OpenAPI 3.1 document of the modern protocols, written from their routes and schemas."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,12 +12,9 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 
 from importing.errors import ApiError
-from modern_api import people, routes
-from modern_api.examples import ERRORS, EXAMPLES, FAULTS, REQUEST_ID, Example
-from modern_api.routes import Refusal, Told
-from transport.browsers import COOKIE
+from modern_api.json_stream import JSON, json_pieces
+from modern_api.routes import FileBody, JsonBody, ModernProtocol, Refusal, ReplySpec, Route, no_rate_headers
 
-JSON = "application/json"
 TITLE = "Tillgate: the modern import protocols"
 VERSION = "1.0"
 IDEMPOTENCY_KEY: Mapping[str, object] = {
@@ -25,7 +23,19 @@ IDEMPOTENCY_KEY: Mapping[str, object] = {
     "description": "The same key with the same request gives the first one's reply again, and imports nothing.",
     "schema": {"type": "string", "maxLength": 255, "pattern": r"^[^\x00-\x1f\x7f]*$"},
 }
-SESSION = {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "the session's cookie, set by signing in"}
+REQUEST_ID = "4f1c0de2b7a94c53a1f6d2e8c9b07a35"
+# A typical error of each status, where a route or its protocol has none of its own.
+TYPICAL_ERRORS: Mapping[int, ApiError] = {
+    400: ApiError("missing_file"),
+    401: ApiError("bad_credentials"),
+    403: ApiError("no_permission"),
+    404: ApiError("unknown_path"),
+    413: ApiError("body_too_large", limit=134217728),
+    422: ApiError("request_id_reused", value="2026-11-21-a"),
+    429: ApiError("too_many_requests", seconds=17, retry_after=17),
+    500: ApiError("bug", request_id=REQUEST_ID),
+    503: ApiError("busy"),
+}
 
 _CONVERTED = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)>")
 _DATE = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "example": "2025-10-13"}
@@ -45,7 +55,7 @@ _HEADERS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def document(faces: Sequence[routes.Face], for_people: Sequence[people.Face]) -> dict[str, Any]:
+def document(protocols: Sequence[ModernProtocol]) -> dict[str, Any]:
     """The document, as JSON has it."""
     spec = APISpec(
         title=TITLE,
@@ -57,18 +67,14 @@ def document(faces: Sequence[routes.Face], for_people: Sequence[people.Face]) ->
     )
     for header, described in _HEADERS.items():
         spec.components.header(header, dict(described))
-    for face in faces:
-        spec.tag({"name": face.name, "description": face.title})
-        for name, scheme in face.security.items():
-            spec.components.security_scheme(name, dict(scheme))
-        for path, route, parameters, name in _places(face):
-            spec.path(path=path, operations={route.method.lower(): _operation(face, route, parameters, name)})
-    spec.components.security_scheme("session", SESSION)
-    for face_for_people in for_people:
-        spec.tag({"name": face_for_people.name, "description": face_for_people.title})
-        for served in face_for_people.routes:
-            operation = _operation_for_people(face_for_people, served)
-            spec.path(path=served.path, operations={served.method.lower(): operation})
+    for name, scheme in {name: s for protocol in protocols for name, s in protocol.security.items()}.items():
+        spec.components.security_scheme(name, dict(scheme))
+    for protocol in protocols:
+        spec.tag({"name": protocol.name, "description": protocol.title})
+        for prefix in protocol.prefixes:
+            for route in protocol.routes:
+                operation = _operation(protocol, route, prefix)
+                spec.path(path=path_of(prefix + route.path), operations={route.method.lower(): operation})
     return dict(spec.to_dict())
 
 
@@ -81,108 +87,72 @@ def path_of(rule: str) -> str:
     return _CONVERTED.sub(r"{\g<name>}", rule)
 
 
-def _places(face: routes.Face) -> Iterator[tuple[str, routes.Route, list[dict[str, Any]], str]]:
-    """Each path with its route, the parameters of the prefix, and the operation's name there."""
-    for prefix in face.prefixes:
-        found = list(_CONVERTED.finditer(prefix))
-        parameters = [
-            {"name": match["name"], "in": "path", "required": True, "schema": _DATE if match["converter"] else _TEXT}
-            for match in found
-        ]
-        for route in face.routes:
-            name = route.name + "".join(f"At{match['name'].capitalize()}" for match in found)
-            yield path_of(prefix + route.path), route, parameters, name
+def example_refusal(protocol: ModernProtocol, route: Route, status: int) -> Mapping[str, Any]:
+    """What the protocol says of a typical error of the route."""
+    error = route.example_errors.get(status) or protocol.example_errors.get(status) or TYPICAL_ERRORS[status]
+    path_fields = route.path_schema._declared_fields if route.path_schema is not None else {}
+    path = {name: str(field.metadata.get("example", name)) for name, field in path_fields.items()}
+    refusal = protocol.refused(Refusal(status, error, REQUEST_ID, path))
+    example: Mapping[str, Any] = json.loads(b"".join(json_pieces(refusal)))
+    return example
 
 
-def _operation(face: routes.Face, route: routes.Route, prefix: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    example = EXAMPLES[route.name]
-    schemas = (("path", route.parameters), ("query", route.query))
-    parameters = prefix + [{"in": where, "schema": schema} for where, schema in schemas if schema]
+def _operation(protocol: ModernProtocol, route: Route, prefix: str) -> dict[str, Any]:
+    suffix = "".join(f"At{match['name'].capitalize()}" for match in _CONVERTED.finditer(prefix))
+    of_prefix = list(_prefix_parameters(prefix))
+    schemas = (("path", route.path_schema), ("query", route.query_schema))
+    parameters = of_prefix + [{"in": where, "schema": schema} for where, schema in schemas if schema]
     operation: dict[str, Any] = {
-        "operationId": name,
-        "tags": [face.name],
+        "operationId": route.name + suffix,
+        "tags": [protocol.name],
         "summary": route.summary,
-        "security": [{scheme: [] for scheme in face.security}],
-        "parameters": [*parameters, IDEMPOTENCY_KEY] if route.imports else parameters,
         "responses": {},
     }
+    if route.credentials:
+        # Where a route authenticates by itself, it serves those who are not signed in too.
+        needed: dict[str, list[str]] = {scheme: [] for scheme in protocol.security}
+        operation["security"] = [needed] if protocol.authenticate else [needed, {}]
     if route.imports:
-        operation["requestBody"] = _file(example)
-    ever = ["X-Request-Id"]
-    if face.rate_headers is not routes.no_headers:
-        ever += ["X-Rate-Limit-Limit", "X-Rate-Limit-Remaining", "X-Rate-Limit-Reset"]
-    for status, told in route.replies.items():
-        headers = [*ever, "Idempotent-Replayed"] if route.imports else ever
-        operation["responses"][str(status)] = _reply(told, example.replies[status], headers)
-        if example.leads_to is not None:
-            operation["responses"][str(status)]["links"] = _link(
-                example.leads_to, name.removeprefix(route.name), prefix
-            )
-    for status in _refusals(face, route, prefix):
-        headers = [*ever, *face.refusal_headers.get(status, {}), *(["Retry-After"] if status in (429, 503) else [])]
-        told = Told(face.error, face.errors[status])
-        operation["responses"][str(status)] = _reply(told, _error(face, route, status), headers)
+        parameters.append(dict(IDEMPOTENCY_KEY))
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = _request_body(route.body)
+    headers = ["X-Request-Id"]
+    if protocol.rate_headers is not no_rate_headers:
+        headers += ["X-Rate-Limit-Limit", "X-Rate-Limit-Remaining", "X-Rate-Limit-Reset"]
+    for status, spec in route.replies.items():
+        reply = _reply(spec, [*headers, *(["Idempotent-Replayed"] if route.imports else []), *spec.headers])
+        operation["responses"][str(status)] = reply
+        if spec.next_call is not None:
+            reply["links"] = _link(spec.next_call, suffix, of_prefix)
+    # A prefix with a parameter may be none that is served.
+    for status in sorted({*route.refusals, *([404] if of_prefix else [])}):
+        retry = ["Retry-After"] if status in (429, 503) else []
+        example = example_refusal(protocol, route, status)
+        refusal = ReplySpec(protocol.error_schema, protocol.refusals[status], example)
+        refusal_headers = [*headers, *protocol.refusal_headers.get(status, {}), *retry]
+        operation["responses"][str(status)] = _reply(refusal, refusal_headers)
     return operation
 
 
-def _refusals(face: routes.Face, route: routes.Route, prefix: Sequence[object]) -> Iterator[int]:
-    """The statuses of the refusals that a route can answer with."""
-    may = {401, 429, 500, 503}
-    if route.imports:
-        may |= {400, 403, 413, 422}
-    if route.query is not None:
-        may.add(400)
-    if route.parameters is not None or prefix:
-        may.add(404)
-    return (status for status in sorted(face.errors) if status in may)
+def _prefix_parameters(prefix: str) -> Iterator[dict[str, Any]]:
+    for match in _CONVERTED.finditer(prefix):
+        schema = _DATE if match["converter"] else _TEXT
+        yield {"name": match["name"], "in": "path", "required": True, "schema": schema}
 
 
-def _link(leads_to: tuple[str, str, str], suffix: str, prefix: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Where to go on, under the same prefix."""
-    operation, parameter, member = leads_to
+def _link(next_call: tuple[str, str, str], suffix: str, prefix: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The call that follows, under the same prefix."""
+    operation, parameter, member = next_call
     parameters = {parameter: f"$response.body#/{member}"} | {p["name"]: f"$request.path.{p['name']}" for p in prefix}
     return {"follow": {"operationId": operation + suffix, "parameters": parameters}}
 
 
-def _error(face: routes.Face, route: routes.Route, status: int) -> Mapping[str, object]:
-    """What the face says of a typical fault."""
-    declared = route.parameters._declared_fields if route.parameters is not None else {}
-    path = {name: str(field.metadata.get("example", name)) for name, field in declared.items()}
-    others = {
-        400: ApiError("missing_file") if route.imports else ApiError("bad_limit", value="1000"),
-        404: ApiError("unknown_batch", value=next(iter(path.values()))) if path else ApiError("unknown_path"),
-    }
-    fault = FAULTS.get(status) or others[status]
-    return face.refused(Refusal(status, fault, REQUEST_ID, path))
-
-
-def _operation_for_people(face: people.Face, route: people.Route) -> dict[str, Any]:
-    example = EXAMPLES[route.name]
-    operation: dict[str, Any] = {
-        "operationId": route.name,
-        "tags": [face.name],
-        "summary": route.summary,
-        "responses": {},
-    }
-    if 422 in route.refusals:
-        operation["parameters"] = [IDEMPOTENCY_KEY]
-    if route.signed_in:
-        # Where nobody who is not signed in is refused, the cookie is optional.
-        operation["security"] = [{"session": []}] + ([] if 401 in route.refusals else [{}])
-    if route.body is not None:
-        content = {JSON: {"schema": route.body, "example": dict(example.body)}}
-        operation["requestBody"] = {"required": True, "content": content}
-    for status, told in route.replies.items():
-        headers = ["X-Request-Id"] if route.body is None or route.signed_in else ["X-Request-Id", "Set-Cookie"]
-        operation["responses"][str(status)] = _reply(told, example.replies[status], headers)
-    for status in route.refusals:
-        headers = ["X-Request-Id", *(["Retry-After"] if status in (429, 503) else [])]
-        told = Told(face.error, face.errors[status])
-        operation["responses"][str(status)] = _reply(told, ERRORS[face.name][status], headers)
-    return operation
-
-
-def _file(example: Example) -> dict[str, Any]:
+def _request_body(body: FileBody | JsonBody) -> dict[str, Any]:
+    if isinstance(body, JsonBody):
+        content: dict[str, Any] = {JSON: {"schema": body.schema, "example": dict(body.example)}}
+        return {"required": True, "content": content}
     part = {
         "type": "string",
         "contentMediaType": "text/csv",
@@ -190,21 +160,19 @@ def _file(example: Example) -> dict[str, Any]:
         "the part's name counts, its file name and type do not",
     }
     schema = {"type": "object", "properties": {"file": part}, "required": ["file"]}
-    content = {"multipart/form-data": {"schema": schema, "example": {"file": example.file}}}
+    content = {"multipart/form-data": {"schema": schema, "example": {"file": body.example}}}
     return {"required": True, "content": content}
 
 
-def _reply(told: Told, example: object, headers: Sequence[str]) -> dict[str, Any]:
-    schema: Any = {"anyOf": [told.schema, {"type": "null"}]} if told.or_null else told.schema
+def _reply(spec: ReplySpec, headers: Sequence[str]) -> dict[str, Any]:
+    schema: Any = {"anyOf": [spec.schema, {"type": "null"}]} if spec.or_null else spec.schema
     return {
-        "description": told.description,
+        "description": spec.description,
         "headers": {name: name for name in headers},  # references, by apispec
-        "content": {JSON: {"schema": schema, "example": example}},
+        "content": {JSON: {"schema": schema, "example": spec.example}},
     }
 
 
 def _schema_name(schema: type[Schema] | Schema | str) -> str:
-    """Names that no two faces share: the face's and the schema's, such as GridError."""
-    found = schema if isinstance(schema, type) else type(schema)
-    face = found.__module__.rpartition(".")[2].removesuffix("_schemas")
-    return face.capitalize() + found.__name__
+    """The name of a schema's class, which begins with its protocol: no two have the same."""
+    return (schema if isinstance(schema, type) else type(schema)).__name__

@@ -1,32 +1,50 @@
-"""What a face is made of: its routes with the schemas of what they take and give, its credentials, its refusals.
+"""What a modern protocol is made of: routes with their schemas and examples, the credentials, and the refusals.
 
-The table of routes is what is served, and what the OpenAPI document is written from.
+The routes are both what is served and what the OpenAPI document is written from. A route without an example of its body
+and of each good reply cannot be made.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from flask import Request
+from flask import Request, Response
 from marshmallow import Schema
 
-from auth.authenticate import Access
 from importing.context import Context
-from importing.errors import ApiError
+from importing.errors import ApiError, ErrorCategory
 from transport.rate import Limiter, Standing, unlimited
 
+LONGEST_IDEMPOTENCY_KEY = 255
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 
-def no_headers(_standing: Standing) -> Mapping[str, str]:
-    """What a protocol says of limits that it says nothing of."""
+STATUSES: Mapping[ErrorCategory, HTTPStatus] = {
+    ErrorCategory.REQUEST: HTTPStatus.BAD_REQUEST,
+    ErrorCategory.CREDENTIALS: HTTPStatus.UNAUTHORIZED,
+    ErrorCategory.RIGHTS: HTTPStatus.FORBIDDEN,
+    ErrorCategory.MISSING: HTTPStatus.NOT_FOUND,
+    ErrorCategory.METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
+    ErrorCategory.SIZE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ErrorCategory.RATE: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCategory.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorCategory.BUG: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def no_rate_headers(_standing: Standing) -> Mapping[str, str]:
+    """The headers of a protocol that says nothing of rate limits."""
     return {}
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What the settings say: the largest body in bytes, where uploads are spooled, and how often whom is served."""
+class ModernOptions:
+    """What the settings say: the largest body in bytes, the folder of uploads, and the rate limits."""
 
     max_body: int
     spool_dir: Path | None = None
@@ -34,84 +52,145 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One request to a route, from a known user. `path` and `query` are its parameters, checked by their schemas."""
+class Sender:
+    """Who sends a request: the store's number of the account, and the user as batches name it.
+
+    `counted_as`: the name under which the rate limit counts the user. `import_refusal`: the code of the error that
+    refuses an import of this sender, "" where the sender may import.
+    """
+
+    account: int
+    user: str
+    counted_as: str
+    import_refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """One request to a route. `path` and `query` are its parameters, the latter checked by their schema."""
 
     context: Context
-    options: Options
-    access: Access
+    options: ModernOptions
     request: Request
     request_id: str
     path: Mapping[str, str]
     query: Mapping[str, Any]
+    authenticated: Sender | None
 
+    @property
+    def sender(self) -> Sender:
+        """Who sends the request, of a protocol that authenticates."""
+        assert self.authenticated is not None
+        return self.authenticated
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to a call. Iterators in the document become arrays, and are written as they are read."""
-
-    document: Mapping[str, object]
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    def idempotency_key(self) -> str | None:
+        """The header `Idempotency-Key`, None without one. Raises ApiError("bad_request_id")."""
+        key = self.request.headers.get("Idempotency-Key", "").strip()
+        if len(key) > LONGEST_IDEMPOTENCY_KEY or _CONTROL_CHARACTER.search(key):
+            raise ApiError("bad_request_id")
+        return key or None
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a face puts into words: the fault, the status that it gets, and the request (its id, its path's parameters)."""
+    """What a protocol puts into words: the status, the error, the request's id and the parameters of its path."""
 
     status: int
-    fault: ApiError
+    error: ApiError
     request_id: str
     path: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A reply as the OpenAPI document tells of it. `or_null`: it may be null instead."""
+class ReplySpec:
+    """A good reply as the OpenAPI document describes it. `or_null`: it may be null instead. `headers`: of this reply only.
+
+    `next_call`: a route that the client calls next, its parameter, and the member of this reply that goes there.
+    """
 
     schema: type[Schema]
     description: str
+    example: object
     or_null: bool = False
+    headers: tuple[str, ...] = ()
+    next_call: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileBody:
+    """A body that is a multipart form with a CSV file as its part `file`. `example` is the text of such a file."""
+
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class JsonBody:
+    """A body of JSON."""
+
+    schema: type[Schema]
+    example: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One thing that a face serves. `path` is a rule of Flask's; `name` is the operation's.
+    """One operation of a protocol. `path` is a rule of Flask's; `name` is the operation's id in the OpenAPI document.
 
-    `imports`: it takes a file (the part `file` of a multipart form), and needs the right to import. `replies` are the
-    good ones, by status; the refusals are the face's.
+    `replies` are the good ones, `refusals` the statuses of the others; `example_errors` are examples of refusals that
+    are typical of this route. `imports`: it needs the right to import, and takes an Idempotency-Key. `credentials`: it
+    reads the protocol's credentials.
     """
 
     method: str
     path: str
     name: str
     summary: str
-    answer: Callable[[Call], Reply]
-    replies: Mapping[int, Told]
-    parameters: type[Schema] | None = None
-    query: type[Schema] | None = None
+    handler: Callable[[ApiCall], Response]
+    replies: Mapping[int, ReplySpec]
+    refusals: tuple[int, ...]
+    body: FileBody | JsonBody | None = None
+    path_schema: type[Schema] | None = None
+    query_schema: type[Schema] | None = None
     imports: bool = False
+    credentials: bool = True
+    example_errors: Mapping[int, ApiError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.replies:
+            raise ValueError(f"the route {self.name} has no example of a reply")
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class ModernProtocol:
     """One protocol. Its routes are served behind each of `prefixes`, which may have parameters of their own.
 
-    `below`: paths (rules) under which everything else is refused in the face's language. `errors` are the refusals by
-    status, all of the schema `error`. `rate_headers`: what every reply says of the sender's limit.
-    `security`: where the credentials are, all of them, as OpenAPI's security schemes.
+    `below`: paths below which everything else is refused in the protocol's words. `refused` puts an error into words;
+    `refusals` says what each status means, `example_errors` what is typical of it. `security` are the credentials as
+    OpenAPI's security schemes, all of them needed; `authenticate` reads them, None where a route does it itself.
+    `statuses` of error categories and single error codes, `retry_headers` that say in seconds when to try again.
     """
 
     name: str
     title: str
-    prefixes: tuple[str, ...]
-    below: tuple[str, ...]
     routes: tuple[Route, ...]
-    new_request_id: Callable[[], str]
-    authenticate: Callable[[Context, Request], Access]
+    below: tuple[str, ...]
     refused: Callable[[Refusal], Mapping[str, object]]
-    error: type[Schema]
-    errors: Mapping[int, str]
+    error_schema: type[Schema]
+    refusals: Mapping[int, str]
+    security: Mapping[str, Mapping[str, str]]
+    authenticate: Callable[[Context, Request], Sender] | None
+    prefixes: tuple[str, ...] = ("",)
+    new_request_id: Callable[[], str] = lambda: uuid4().hex
+    example_errors: Mapping[int, ApiError] = field(default_factory=dict)
+    statuses: Mapping[ErrorCategory, HTTPStatus] = field(default_factory=lambda: STATUSES)
     refusal_headers: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    rate_headers: Callable[[Standing], Mapping[str, str]] = no_headers
-    security: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    rate_headers: Callable[[Standing], Mapping[str, str]] = no_rate_headers
+    retry_headers: tuple[str, ...] = ("Retry-After",)
+
+    def paths(self) -> tuple[str, ...]:
+        """The rules of all routes."""
+        return tuple(prefix + route.path for prefix in self.prefixes for route in self.routes)
+
+    def serves_below(self, path: str) -> bool:
+        """Whether a request to a path, routes or not, is one of this protocol."""
+        rules = (rule for rule in (*self.below, *self.paths()) if "<" not in rule)
+        return any(path == rule or path.startswith(f"{rule}/") for rule in rules)

@@ -1,59 +1,49 @@
 """Signing in, for Solivio's clients and the console alike: what Better Auth's clients ask for under `/api/auth`.
 
-Source: docs/faces.md, Solivio.
+Source: docs/modern_protocols.md, Solivio.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
 
 from flask import Response
 from marshmallow import EXCLUDE, Schema, fields
 
 from auth import admin_sessions
 from auth.admin_sessions import AdminSession
-from importing.errors import ApiError, ErrorCategory
-from modern_api.people import Call, Face, Route, answered, body_of
-from modern_api.routes import Reply, Told
-from modern_api.told import stamp
-from transport.browsers import give_pass, is_foreign, pass_of, take_pass
+from importing.errors import ApiError
+from modern_api.job_replies import iso_time
+from modern_api.json_stream import json_body, json_response
+from modern_api.routes import ApiCall, JsonBody, ModernProtocol, Refusal, ReplySpec, Route
+from transport.browsers import SESSION_SECURITY, give_pass, is_foreign, pass_of, take_pass
 
 PATH = "/api/auth"
 MAX_BODY = 16 * 1024
-RETRY_AFTER = 5  # seconds
-# What is no open redirect: a path of this server.
+# A path of this server, so that the reply is no open redirect.
 _PATH = re.compile(r"/(?![/\\])[\w\-.~+/@%]*(?:[?#][\w\-.~+/=&%@]*)?", re.ASCII)
 
-# Better Auth's codes, messages and statuses: those of single faults, then those of whole categories.
-FAULTS: Mapping[str, tuple[HTTPStatus, str, str]] = {
-    "bad_password": (HTTPStatus.UNAUTHORIZED, "INVALID_EMAIL_OR_PASSWORD", "Invalid email or password"),
-    "bad_email": (HTTPStatus.BAD_REQUEST, "INVALID_EMAIL", "Invalid email"),
-    "bad_body": (HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", ""),
-    "bad_callback_url": (HTTPStatus.FORBIDDEN, "INVALID_CALLBACK_URL", "Invalid callbackURL"),
-    "foreign_origin": (HTTPStatus.FORBIDDEN, "INVALID_ORIGIN", "Invalid origin"),
+# Better Auth's codes and messages, by error code, else by status.
+_BY_CODE: Mapping[str, tuple[str, str]] = {
+    "bad_password": ("INVALID_EMAIL_OR_PASSWORD", "Invalid email or password"),
+    "bad_email": ("INVALID_EMAIL", "Invalid email"),
+    "bad_body": ("VALIDATION_ERROR", ""),
+    "bad_callback_url": ("INVALID_CALLBACK_URL", "Invalid callbackURL"),
+    "foreign_origin": ("INVALID_ORIGIN", "Invalid origin"),
 }
-CATEGORIES: Mapping[ErrorCategory, tuple[HTTPStatus, str, str]] = {
-    ErrorCategory.REQUEST: (HTTPStatus.BAD_REQUEST, "BAD_REQUEST", "Invalid JSON in request body"),
-    ErrorCategory.MISSING: (HTTPStatus.NOT_FOUND, "NOT_FOUND", "Not found"),
-    ErrorCategory.METHOD: (HTTPStatus.METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed"),
-    ErrorCategory.SIZE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "PAYLOAD_TOO_LARGE", "Request body too large"),
-    ErrorCategory.RATE: (
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "TOO_MANY_REQUESTS",
-        "Too many requests. Please try again later.",
-    ),
-    ErrorCategory.BUSY: (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "SERVICE_UNAVAILABLE",
-        "Service unavailable. Please try again.",
-    ),
+_BY_STATUS: Mapping[int, tuple[str, str]] = {
+    400: ("BAD_REQUEST", "Invalid JSON in request body"),
+    404: ("NOT_FOUND", "Not found"),
+    405: ("METHOD_NOT_ALLOWED", "Method not allowed"),
+    413: ("PAYLOAD_TOO_LARGE", "Request body too large"),
+    429: ("TOO_MANY_REQUESTS", "Too many requests. Please try again later."),
+    500: ("INTERNAL_SERVER_ERROR", "Internal Server Error"),
+    503: ("SERVICE_UNAVAILABLE", "Service unavailable. Please try again."),
 }
-BUG = (HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", "Internal Server Error")
 
 
-class SignInBody(Schema):
+class SessionsSignInBody(Schema):
     """What a user of the console types in. Other members are ignored, as Better Auth ignores them."""
 
     class Meta:
@@ -69,7 +59,7 @@ class SignInBody(Schema):
     )
 
 
-class User(Schema):
+class SessionsUser(Schema):
     id = fields.String(required=True)
     email = fields.String(required=True)
     name = fields.String(required=True)
@@ -80,7 +70,7 @@ class User(Schema):
     updatedAt = fields.AwareDateTime(required=True)  # noqa: N815
 
 
-class SessionMembers(Schema):
+class SessionsSessionMembers(Schema):
     id = fields.String(required=True)
     userId = fields.String(required=True)  # noqa: N815
     token = fields.String(required=True)
@@ -91,33 +81,33 @@ class SessionMembers(Schema):
     userAgent = fields.String(required=True)  # noqa: N815
 
 
-class SignedIn(Schema):
+class SessionsSignedIn(Schema):
     redirect = fields.Boolean(required=True)
     token = fields.String(required=True)
     url = fields.String()
-    user = fields.Nested(User, required=True)
+    user = fields.Nested(SessionsUser, required=True)
 
 
-class SessionReply(Schema):
-    session = fields.Nested(SessionMembers, required=True)
-    user = fields.Nested(User, required=True)
+class SessionsSessionReply(Schema):
+    session = fields.Nested(SessionsSessionMembers, required=True)
+    user = fields.Nested(SessionsUser, required=True)
 
 
-class SignedOut(Schema):
+class SessionsSignedOut(Schema):
     success = fields.Boolean(required=True)
 
 
-class Error(Schema):
+class SessionsError(Schema):
     message = fields.String(required=True)
     code = fields.String(required=True)
 
 
-def sign_in(call: Call) -> Response:
+def sign_in(call: ApiCall) -> Response:
     """`POST /sign-in/email`: a session, its cookie and its user."""
     request = call.request
     if is_foreign(request):
         raise ApiError("foreign_origin")
-    body = body_of(call, SignInBody(), MAX_BODY)
+    body = json_body(request, SessionsSignInBody(), MAX_BODY)
     if not admin_sessions.is_email(body["email"]):
         raise ApiError("bad_email")
     url, remember = body.get("callbackURL", ""), body.get("rememberMe", True)
@@ -125,8 +115,8 @@ def sign_in(call: Call) -> Response:
         raise ApiError("bad_callback_url")
     address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
     session = admin_sessions.sign_in(call.context, body["email"], body["password"], address, agent, remember=remember)
-    reply = {"redirect": bool(url), "token": session.token, "user": _user(session)}
-    response = answered(call, {**reply, "url": url} if url else reply)
+    document = {"redirect": bool(url), "token": session.token, "user": _user_document(session)}
+    response = json_response({**document, "url": url} if url else document)
     give_pass(
         request,
         response,
@@ -136,41 +126,88 @@ def sign_in(call: Call) -> Response:
     return response
 
 
-def sign_out(call: Call) -> Response:
+def sign_out(call: ApiCall) -> Response:
     """`POST /sign-out`: the end of the session, if there is one, and of its cookie."""
     if is_foreign(call.request):
         raise ApiError("foreign_origin")
     session = admin_sessions.find_session(call.context, pass_of(call.request))
     if session is not None:
         admin_sessions.sign_out(call.context, session)
-    response = answered(call, {"success": True})
+    response = json_response({"success": True})
     take_pass(call.request, response)
     return response
 
 
-def get_session(call: Call) -> Response:
+def get_session(call: ApiCall) -> Response:
     """`GET /get-session`: who is signed in, or null."""
-    sent = pass_of(call.request)
-    session = admin_sessions.find_session(call.context, sent)
+    cookie = pass_of(call.request)
+    session = admin_sessions.find_session(call.context, cookie)
     if session is not None:
-        return answered(call, {"session": _members(session), "user": _user(session)})
-    response = answered(call, None)
-    if sent:
+        return json_response({"session": _session_document(session), "user": _user_document(session)})
+    response = json_response(None)
+    if cookie:
         take_pass(call.request, response)
     return response
 
 
-def refused(fault: ApiError) -> Reply:
-    """A fault as Better Auth tells of it."""
-    status, code, message = FAULTS.get(fault.code) or CATEGORIES.get(fault.category, BUG)
-    headers = {}
-    if fault.category in (ErrorCategory.RATE, ErrorCategory.BUSY):
-        # The one is what Better Auth's clients read, the other what HTTP knows.
-        headers = dict.fromkeys(("X-Retry-After", "Retry-After"), str(fault.retry_after or RETRY_AFTER))
-    return Reply({"message": message or fault.message, "code": code}, status, headers)
+def refused(refusal: Refusal) -> Mapping[str, object]:
+    """A refusal as Better Auth words it."""
+    code, message = _BY_CODE.get(refusal.error.code) or _BY_STATUS[refusal.status]
+    return {"message": message or refusal.error.message, "code": code}
 
 
-FACE = Face(
+def _user_document(session: AdminSession) -> dict[str, object]:
+    admin, created_at = session.admin, iso_time(session.admin.created_at)
+    return {
+        "id": str(admin.id),
+        "email": admin.email,
+        "name": admin.email.partition("@")[0],
+        "image": None,
+        "emailVerified": True,  # the operator of the server entered it
+        "role": admin.role.value,
+        "createdAt": created_at,
+        "updatedAt": created_at,
+    }
+
+
+def _session_document(session: AdminSession) -> dict[str, object]:
+    created_at = iso_time(session.created_at)
+    return {
+        "id": session.id,
+        "userId": str(session.admin.id),
+        "token": session.token,
+        "expiresAt": iso_time(session.expires_at),
+        "createdAt": created_at,
+        "updatedAt": created_at,
+        "ipAddress": session.address,
+        "userAgent": session.agent,
+    }
+
+
+_EXAMPLE_TIME = "2026-11-21T09:00:00.000Z"
+_EXAMPLE_TOKEN = "uX3q0l5w7bJ9Zr2kTn8vYc4mHs6pDf1a"  # noqa: S105 - an example
+_EXAMPLE_USER = {
+    "id": "1",
+    "email": "kim@greatwidgets.example",
+    "name": "kim",
+    "image": None,
+    "emailVerified": True,
+    "role": "admin",
+    "createdAt": _EXAMPLE_TIME,
+    "updatedAt": _EXAMPLE_TIME,
+}
+_EXAMPLE_SESSION = {
+    "id": "5d0c1f8e7a6b4932810fedcba9876543",
+    "userId": "1",
+    "token": _EXAMPLE_TOKEN,
+    "expiresAt": "2026-11-28T09:00:00.000Z",
+    "createdAt": _EXAMPLE_TIME,
+    "updatedAt": _EXAMPLE_TIME,
+    "ipAddress": "192.0.2.7",
+    "userAgent": "curl/8.5.0",
+}
+
+PROTOCOL = ModernProtocol(
     name="auth",
     title="Signing in",
     routes=(
@@ -180,9 +217,19 @@ FACE = Face(
             "signInEmail",
             "Sign in with e-mail address and password",
             sign_in,
-            {200: Told(SignedIn, "Signed in; the session's cookie is set.")},
+            {
+                200: ReplySpec(
+                    SessionsSignedIn,
+                    "Signed in; the session's cookie is set.",
+                    {"redirect": False, "token": _EXAMPLE_TOKEN, "user": _EXAMPLE_USER},
+                    headers=("Set-Cookie",),
+                )
+            },
             (400, 401, 403, 413, 429, 500, 503),
-            body=SignInBody,
+            body=JsonBody(
+                SessionsSignInBody, {"email": _EXAMPLE_USER["email"], "password": "correct horse battery staple"}
+            ),
+            credentials=False,
         ),
         Route(
             "POST",
@@ -190,9 +237,12 @@ FACE = Face(
             "signOut",
             "End the session",
             sign_out,
-            {200: Told(SignedOut, "Nobody is signed in any more; the cookie is removed.")},
+            {
+                200: ReplySpec(
+                    SessionsSignedOut, "Nobody is signed in any more; the cookie is removed.", {"success": True}
+                )
+            },
             (403, 429, 500, 503),
-            signed_in=True,
         ),
         Route(
             "GET",
@@ -200,15 +250,22 @@ FACE = Face(
             "getSession",
             "Who is signed in",
             get_session,
-            {200: Told(SessionReply, "The session and its user; null where nobody is signed in.", or_null=True)},
+            {
+                200: ReplySpec(
+                    SessionsSessionReply,
+                    "The session and its user; null where nobody is signed in.",
+                    {"session": _EXAMPLE_SESSION, "user": _EXAMPLE_USER},
+                    or_null=True,
+                )
+            },
             (429, 500, 503),
-            signed_in=True,
         ),
     ),
-    below=(PATH, f"{PATH}/", f"{PATH}/<path:_rest>"),
+    below=(PATH,),
+    authenticate=None,
     refused=refused,
-    error=Error,
-    errors={
+    error_schema=SessionsError,
+    refusals={
         400: "The body is no JSON, a member is missing, or the e-mail address is none.",
         401: "Wrong e-mail address or password.",
         403: "The request comes from a page of another origin, or the callbackURL leads away.",
@@ -219,32 +276,8 @@ FACE = Face(
         500: "A fault of the server.",
         503: "The server is busy; see Retry-After.",
     },
+    example_errors={400: ApiError("bad_email"), 401: ApiError("bad_password"), 403: ApiError("foreign_origin")},
+    security=SESSION_SECURITY,
+    # Better Auth's clients read the first, HTTP knows the second.
+    retry_headers=("X-Retry-After", "Retry-After"),
 )
-
-
-def _user(session: AdminSession) -> dict[str, object]:
-    admin, made = session.admin, stamp(session.admin.created_at)
-    return {
-        "id": str(admin.id),
-        "email": admin.email,
-        "name": admin.email.partition("@")[0],
-        "image": None,
-        "emailVerified": True,  # whoever runs the server wrote it down
-        "role": admin.role.value,
-        "createdAt": made,
-        "updatedAt": made,
-    }
-
-
-def _members(session: AdminSession) -> dict[str, object]:
-    began = stamp(session.created_at)
-    return {
-        "id": session.id,
-        "userId": str(session.admin.id),
-        "token": session.token,
-        "expiresAt": stamp(session.expires_at),
-        "createdAt": began,
-        "updatedAt": began,
-        "ipAddress": session.address,
-        "userAgent": session.agent,
-    }

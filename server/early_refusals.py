@@ -9,7 +9,6 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 import modern_api
 from importing.errors import ApiError
 from legacy_api.unread import unread as legacy_unread
-from modern_api.encoding import encoded
 
 REQUEST_LINE_SIZE = 1024 * 1024
 HEADERS_SIZE = 256 * 1024
@@ -30,11 +29,10 @@ def error_of(error: BaseException) -> ApiError:
 def refusal(target: bytes, error: ApiError, *, http_status: bool) -> bytes:
     """The whole response to a request of that target. `http_status`: the legacy protocol's status is not always 200."""
     path, _, query = target.decode("latin-1").partition("?")
-    reply = modern_api.unread(path, error)
-    if reply is None:
+    response = modern_api.early_refusal(path, error)
+    if response is None:
         status, headers, body = legacy_unread(query, error, http_status=http_status)
     else:
-        status, body = HTTPStatus(reply.status), b"".join(encoded(reply.document))
-        headers = {"Content-Type": "application/json", **reply.headers}
+        status, headers, body = HTTPStatus(response.status_code), dict(response.headers), response.get_data()
     lines = (f"{name}: {value}\r\n" for name, value in {**headers, "Content-Length": len(body), **ALWAYS}.items())
     return f"HTTP/1.1 {status} {status.phrase}\r\n{''.join(lines)}\r\n".encode("ascii") + body

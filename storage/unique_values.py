@@ -1,7 +1,7 @@
 """Unique values beside codes, cards and user names: which document of a customer holds each, by its number.
 
 The numbers are those of the account's unique custom fields, and one of our own for the attribute that a protocol of
-the modern ones wants to be unique (docs/faces.md).
+the modern ones wants to be unique (docs/modern_protocols.md).
 """
 
 from __future__ import annotations

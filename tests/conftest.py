@@ -41,6 +41,9 @@ Blank = Callable[[Path], Database]
 
 def pytest_configure(config: pytest.Config) -> None:
     """The settings of whoever runs the tests are not the tests'."""
+    config.addinivalue_line(
+        "markers", "client_of(protocol, ...): a client of those modern protocols, as its vendor has it"
+    )
     config.addinivalue_line("markers", "slow: takes more than a few seconds; run with all others")
     # A make that a test runs is not a part of the one that runs the tests.
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 from werkzeug.wrappers import Request, Response
@@ -9,6 +10,15 @@ from werkzeug.wrappers import Request, Response
 # The name that Better Auth's clients and Solivio's documents know.
 COOKIE = "better-auth.session_token"
 SECURE = "__Secure-"
+# How OpenAPI names the cookie of a session.
+SESSION_SECURITY: Mapping[str, Mapping[str, str]] = {
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "the session's cookie, set by signing in",
+    }
+}
 
 
 def pass_of(request: Request) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, repeat
 from json.encoder import encode_basestring
 from operator import attrgetter, itemgetter
 from typing import cast, overload
 
-from importing.batch import Batch, CampaignType, Cursor
+from importing.batch import ABSENT, Batch, CampaignType, Cursor
 from importing.checking.column_checks import SecretDigests, ValueColumn, make_columns, map_distinct
 from importing.checking.column_plan import plan_columns
 from importing.checking.distinct import Distinct
@@ -25,11 +26,11 @@ from importing.reading.column_layout import column_fields
 from importing.reading.csv_formula_guard import unguard
 from importing.reading.lines import READ_BYTES
 from importing.reading.row_reader import BEGINNING, read_blocks
-from importing.reading.split_rows import Block, RowGroup, split_block
+from importing.reading.split_rows import Block, Cells, RowGroup, split_block
 
 __all__ = ["CheckedRows", "check_rows", "column_fields"]
 
-_JSON_NULLS, _BLANKS = ("null",), (None, "")
+_JSON_NULLS, _BLANKS = (None, "null"), (None, "")
 # The columns of some rows, and of each document its members.
 _StoredColumns = tuple[dict[str, Sequence[object]], dict[str, dict[str, Sequence[object]]]]
 
@@ -145,6 +146,7 @@ class CheckedRows:
     def _check_block(self, block: Block) -> Sequence[tuple[object, ...]]:
         guarded = self._batch.delimited.guarded
         masked = guarded and SECRET_MASK in block.text
+        has_absent = self._batch.delimited.has_absent and ABSENT in block.text
         row_problems = RowProblems(self._known, self._checks, masked=masked)
         unfit = any(map(block.text.__contains__, FORBIDDEN_CHARACTERS))
         long = block.longer(self._known.shortest_limit)
@@ -152,20 +154,21 @@ class CheckedRows:
         for group in split_block(block, self._batch.delimited.delimiter, len(self._known.fields)):
             if guarded and "'" in block.text:
                 group = RowGroup(group.numbers, [list(map(unguard, column)) for column in group.columns])
-            doubtful_rows = self._find_doubtful(group, unfit, long)
+            stored_values = group.blanked(ABSENT) if has_absent else group
+            doubtful_rows = self._find_doubtful(stored_values, unfit, long)
             if masked:
                 doubtful_rows.update(
                     i for column in group.columns for i, value in enumerate(column) if value == SECRET_MASK
                 )
-            bad = {i for i in doubtful_rows if row_problems.check_row(group.numbers[i], group.cells(i))}
+            bad = {i for i in doubtful_rows if row_problems.check_row(group.numbers[i], stored_values.cells(i))}
             clean = group.without(bad)
             if clean.numbers:
-                stored.append(self._stored(clean))
-                self.partial = self.partial or len(clean.columns) < self._known.complete
+                stored.append(self._stored(clean, has_absent))
+                self.partial = self.partial or has_absent or len(clean.columns) < self._known.complete
         for number, cells in block.flawed:
-            row_problems.check_row(number, cells)
+            row_problems.check_row(number, _blanked(cells) if has_absent else cells)
         keys_only = self.keys_only and all(None not in columns.get("amount", (None,)) for columns, _ in stored)
-        every = [_join_columns(*found, self.keys if keys_only else self.columns) for found in stored]
+        every = [_join_columns(*found, self.keys if keys_only else self.columns, has_absent) for found in stored]
         # Groups are by width; rows and what is wrong with them are wanted in row order (sorting sorted ones is cheap).
         good = every[0] if len(every) == 1 else sorted(chain.from_iterable(every), key=itemgetter(0))
         for problem_list, found in ((self._problems, row_problems.problems), (self._warnings, row_problems.warnings)):
@@ -190,21 +193,24 @@ class CheckedRows:
             doubtful_rows.update(row for row, extra in enumerate(extras) if extra)
         return doubtful_rows
 
-    def _stored(self, group: RowGroup) -> _StoredColumns:
+    def _stored(self, group: RowGroup, has_absent: bool) -> _StoredColumns:
         columns, width, rows = group.columns, len(group.columns), len(group.numbers)
+        values_of = group.blanked(ABSENT).columns if has_absent else columns
         stored: dict[str, Sequence[object]] = {"row": group.numbers}
         documents: dict[str, dict[str, Sequence[object]]] = defaultdict(dict)
         stored_values = [
-            (target, self._checks[name].stored(columns[index]))
+            (target, self._checks[name].stored(values_of[index]), columns[index])
             for index, name, target in self._known.targets
             if index < width
         ]
         stored_values += [
-            (target, [value] * rows) for target, value in zip(self._known.constants, self._constants, strict=True)
+            (target, [value] * rows, ()) for target, value in zip(self._known.constants, self._constants, strict=True)
         ]
-        for (names, document, spread), values in stored_values:
+        for (names, document, spread), values, cells in stored_values:
             into, blank = (stored, _BLANKS) if document is None else (documents[document], _JSON_NULLS)
             for name, column in zip(names, (values,) if spread is None else spread(values), strict=True):
+                if has_absent and ABSENT in cells:
+                    column = [None if cell == ABSENT else value for cell, value in zip(cells, column, strict=True)]
                 into[name] = _first_filled(into[name], column, blank) if name in into else column
         self.without_code += stored["code"].count(None) if "code" in stored else rows
         self.without_card += stored["card_number"].count(None) if "card_number" in stored else rows
@@ -220,8 +226,10 @@ def _join_columns(
     stored: Mapping[str, Sequence[object]],
     documents: Mapping[str, Mapping[str, Sequence[object]]],
     names: Sequence[str],
+    has_absent: bool,
 ) -> RowsByColumn:
-    joined_documents = {name: _join_documents(members) for name, members in documents.items() if name in names}
+    written = _documents_with_gaps if has_absent else _join_documents
+    joined_documents = {name: written(members) for name, members in documents.items() if name in names}
     empty_column = [None] * len(stored["row"])
     return RowsByColumn(list(map({**stored, **joined_documents}.get, names, repeat(empty_column))))
 
@@ -235,7 +243,8 @@ def _stored_constant(column: ValueColumn, text: str) -> object:
 
 
 def _first_filled(first: Sequence[object], second: Sequence[object], blank: Sequence[object]) -> Sequence[object]:
-    return [other if value in blank else value for value, other in zip(first, second, strict=True)]
+    # None is absent, which a blank value precedes.
+    return [value if value not in blank or other is None else other for value, other in zip(first, second, strict=True)]
 
 
 def _join_documents(members: Mapping[str, Sequence[object]]) -> Sequence[str]:
@@ -244,3 +253,16 @@ def _join_documents(members: Mapping[str, Sequence[object]]) -> Sequence[str]:
     if len(members) == 1:
         return map_distinct(template.__mod__, *cast("Iterable[Sequence[str]]", members.values()))
     return list(map(template.__mod__, zip(*members.values(), strict=True)))
+
+
+def _documents_with_gaps(members: Mapping[str, Sequence[object]]) -> Sequence[str]:
+    """The same, where a row has only the members that are not None."""
+    names = [encode_basestring(name) for name in members]
+    return [
+        "{" + ",".join([f"{name}:{value}" for name, value in zip(names, row, strict=True) if value is not None]) + "}"
+        for row in zip(*members.values(), strict=True)
+    ]
+
+
+def _blanked(cells: Cells) -> Cells:
+    return replace(cells, values=["" if value == ABSENT else value for value in cells.values])

@@ -81,6 +81,16 @@ class RowGroup(NamedTuple):
         """One of the rows."""
         return Cells([column[index] for column in self.columns])
 
+    def blanked(self, cell: str) -> RowGroup:
+        """The same rows with "" for each such cell."""
+        return RowGroup(
+            self.numbers,
+            [
+                ["" if value == cell else value for value in column] if cell in column else column
+                for column in self.columns
+            ],
+        )
+
     def without(self, indices: Set[int]) -> RowGroup:
         """The other rows."""
         if not indices:

@@ -13,7 +13,7 @@ import pytest
 from lxml import etree
 
 from cli import COMMANDS
-from docs import faces, generate
+from docs import generate, modern_tables
 from importing.account_settings import KIND_OF_TYPE
 from importing.context import Context
 from importing.errors import API_ERRORS, PROBLEMS, WARNINGS, ApiError
@@ -29,7 +29,7 @@ from tests.support.gateway_process import serving
 
 DOCS = HOUSE / "docs"
 PROTOCOL, OPERATIONS, DEPENDENCIES = (DOCS / f"{name}.md" for name in ("protocol", "operations", "dependencies"))
-FACES = DOCS / "faces.md"
+MODERN = DOCS / "modern_protocols.md"
 FIXTURES = HOUSE / "fixtures" / "legacy"
 
 
@@ -121,7 +121,7 @@ def test_every_decision_is_shown_by_something_that_exists() -> None:
 def test_decisions_are_complete() -> None:
     found = generate.decisions()
     assert len({decision.id for decision in found}) == len(found)
-    assert {decision.section for decision in found} == {*generate.SECTIONS, *faces.SECTIONS}
+    assert {decision.section for decision in found} == {*generate.SECTIONS, *modern_tables.SECTIONS}
     for decision in found:
         assert decision.decision, decision.id
         assert decision.why, decision.id
@@ -129,7 +129,7 @@ def test_decisions_are_complete() -> None:
 
 
 def test_every_decision_is_in_its_table() -> None:
-    rows = table(PROTOCOL, "decisions") + table(FACES, "decisions about the faces")
+    rows = table(PROTOCOL, "decisions") + table(MODERN, "decisions about the modern protocols")
     assert [d.id for d in generate.decisions() if f'<a id="{d.id}"></a>' not in rows] == []
 
 

@@ -32,7 +32,10 @@ UNCHANGED_IS_A_USE = False
 
 @dataclass(frozen=True)
 class Import:
-    """A batch: `campaigns` are names, the first takes auto_add; `kind` is the type of that first one."""
+    """A batch: `campaigns` are names, the first takes auto_add; `kind` is the type of that first one.
+
+    `has_absent`: rows may lack any column, not only their last ones, and rows of blanks only are rows.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -42,6 +45,7 @@ class Import:
     kind: str = "points"
     card_digits: int | None = None
     keep_undo: bool = True
+    has_absent: bool = False
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Calls a face as its clients do, and checks that whatever comes back is well formed and what the schemas say."""
+"""Calls a protocol as its clients do, and checks that whatever comes back is well formed and what the schemas say."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from flask import Flask
 from werkzeug.test import Client, TestResponse
 
 import modern_api
-from modern_api.routes import Face
+from modern_api.routes import ModernProtocol
 from tests.support.demo_accounts import Demo
 
 BOUNDARY = "----one-of-a-kind"
-SCHEMAS = {face.name: face for face in modern_api.FACES}
+PROTOCOLS = {protocol.name: protocol for protocol in modern_api.PROTOCOLS}
 READER = ("reader", "0000aaaa1111bbbb22")
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Where a face is called, and what it calls things."""
+    """Where a protocol with jobs is called, and what it calls things."""
 
     upload: str
     job: str
@@ -62,7 +62,7 @@ def form(file: bytes | None, name: str = "file", filename: str | None = "custome
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A client of one face, with a user's credentials."""
+    """A client of one protocol, with a user's credentials."""
 
     name: str
     client: Client
@@ -77,15 +77,15 @@ class Caller:
         return APIS[self.name]
 
     @property
-    def face(self) -> Face:
-        return SCHEMAS[self.name]
+    def protocol(self) -> ModernProtocol:
+        return PROTOCOLS[self.name]
 
     def being(self, user: str, key: str) -> Caller:
         """The same with other credentials."""
         return replace(self, headers=self.api.credentials(user, key))
 
     def call(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> TestResponse:
-        """Send anything. The reply must be JSON of the face's, whatever it says."""
+        """Send anything. The reply must be JSON of the protocol's, whatever it says."""
         sent = {**self.headers, **(headers or {})}
         response = self.client.open(path, method=method, data=body, headers=sent)
         assert response.content_type == "application/json"
@@ -96,13 +96,13 @@ class Caller:
         return response
 
     def check(self, method: str, response: TestResponse) -> None:
-        """Fails unless the reply is of a schema that the face declares for its status."""
+        """Fails unless the reply is of a schema that the protocol declares for its status."""
         document = json.loads(response.data)
         if response.status_code >= 400:
-            assert response.status_code in self.face.errors
-            schemas = [self.face.error]
+            assert response.status_code in self.protocol.refusals
+            schemas = [self.protocol.error_schema]
         else:
-            routes = [route for route in self.face.routes if route.method == method]
+            routes = [route for route in self.protocol.routes if route.method == method]
             schemas = [route.replies[response.status_code].schema for route in routes]
         assert any(not _errors(schema, document) for schema in schemas), document
 

@@ -13,10 +13,11 @@ from sqlalchemy import Connection, Table, delete, select, update
 
 from importing import account_settings as accounts_of_batches
 from importing import import_batch
-from importing.batch import Batch, Delimited, Header, Mode, OnError, Outcome, Source, UndoOutcome
+from importing.batch import Batch, Delimited, Mode, OnError, Outcome, Source, UndoOutcome
 from importing.context import Context
 from importing.errors import ApiError
 from importing.fields import FIELD_BY_NAME
+from importing.row_writer import WRITTEN_ROWS, headers_of, write_rows
 from importing.undo import undo_batch
 from storage import tables
 from storage.queries import accounts
@@ -75,17 +76,22 @@ class Actual:
         connection.execute(select(tables.account).where(tables.account.c.id == self.number).with_for_update())
 
     def batch(self, batch: Import) -> Batch:
-        """The batch as the faces hand it over: text with pipes, every cell of a row up to its width."""
-        lines = ("|".join(row[name] for name in batch.columns[: len(row)]) for row in batch.rows)
-        data = "\n".join(lines).encode()
-        fields = {**FIELD_BY_NAME, **self.account.fields}
+        """The batch as the protocols hand it over: text with pipes, every cell of a row up to its width, or written rows."""
+        known = {**FIELD_BY_NAME, **self.account.fields}
+        fields = [known[name.lower()] for name in batch.columns]
+        if batch.has_absent:
+            delimited, source = WRITTEN_ROWS, write_rows(io.BytesIO(), fields, batch.rows)
+        else:
+            lines = ("|".join(row[name] for name in batch.columns[: len(row)]) for row in batch.rows)
+            data = "\n".join(lines).encode()
+            delimited, source = Delimited("|"), Source(io.BytesIO(data), "utf-8", len(data))
         return Batch(
             self.number,
             "tester",
             "legacy",
-            tuple(Header(n, fields[name.lower()]) for n, name in enumerate(batch.columns, 1)),
-            Delimited("|"),
-            Source(io.BytesIO(data), "utf-8", len(data)),
+            headers_of(fields),
+            delimited,
+            source,
             Mode(batch.mode),
             OnError(batch.on_error),
             batch.keep_undo,

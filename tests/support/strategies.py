@@ -69,8 +69,11 @@ def profile(examples: int, soak: int) -> settings:
 
 
 @st.composite
-def imports(draw: st.DrawFn, max_rows: int = 12, *, narrow: bool = False) -> Import:
-    """Any batch, or a `narrow` one. Short rows lack their last columns; a row of blanks only is none."""
+def imports(draw: st.DrawFn, max_rows: int = 12, *, narrow: bool = False, has_absent: bool = False) -> Import:
+    """Any batch, or a `narrow` one. Short rows lack their last columns; a row of blanks only is none.
+
+    `has_absent`: rows lack any columns, and a row of blanks only is one.
+    """
     values = NARROW if narrow else VALUES
     campaigns = draw(st.lists(st.sampled_from(list(CAMPAIGNS)), unique=True, min_size=1, max_size=2))
     kind = CAMPAIGNS[campaigns[0]]
@@ -84,7 +87,8 @@ def imports(draw: st.DrawFn, max_rows: int = 12, *, narrow: bool = False) -> Imp
     cells = {name: amounts if name == "auto_add" else st.sampled_from(values.get(name, TEXTS)) for name in columns}
     width = st.sampled_from([len(columns)] * 4 + list(range(1, len(columns) + 1)))
     row = width.flatmap(lambda n: st.fixed_dictionaries({name: cells[name] for name in columns[:n]}))
-    rows = draw(st.lists(row.filter(lambda r: any(r.values())), min_size=1, max_size=max_rows))
+    row = st.fixed_dictionaries({}, optional=cells) if has_absent else row.filter(lambda r: any(r.values()))
+    rows = draw(st.lists(row, min_size=1, max_size=max_rows))
     return Import(
         columns,
         tuple(rows),
@@ -94,6 +98,7 @@ def imports(draw: st.DrawFn, max_rows: int = 12, *, narrow: bool = False) -> Imp
         kind,
         draw(st.sampled_from((None, None, 8))),
         draw(st.sampled_from((True, True, True, False))),
+        has_absent,
     )
 
 

@@ -1,1 +1,1 @@
-"""The modern faces: cases of files, the HTTP around them, and the vendors' own clients."""
+"""The modern protocols: cases of files, the HTTP around them, and the vendors' own clients."""

@@ -1,4 +1,4 @@
-"""What the tests of the modern faces share: a core whose queue the test holds, callers of each face, and a real server."""
+"""What the tests of the modern protocols share: a core whose queue the test holds, a caller of each, and a real server."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def account(accounts: tuple[Demo, Demo]) -> Demo:
 
 @pytest.fixture
 def callers(app: Flask, account: Demo) -> Callers:
-    """A caller of the face of that name, in the first account."""
-    return lambda face: Caller.of(face, app, account)
+    """A caller of the protocol of that name, in the first account."""
+    return lambda protocol: Caller.of(protocol, app, account)
 
 
 @pytest.fixture(params=["voucherify", "grid"])
 def caller(request: pytest.FixtureRequest, callers: Callers) -> Caller:
-    """A caller of each face, one after the other."""
+    """A caller of each protocol, one after the other."""
     return callers(request.param)

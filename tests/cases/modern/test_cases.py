@@ -23,7 +23,7 @@ from tests.support.job_batches import HeldQueue
 from tests.support.modern_client import APIS, Caller
 
 FIXTURES = HOUSE / "fixtures"
-CASES = [path for face in APIS for path in sorted((FIXTURES / face).iterdir()) if path.is_dir()]
+CASES = [path for protocol in APIS for path in sorted((FIXTURES / protocol).iterdir()) if path.is_dir()]
 
 # What no two runs have in common, and what stands for it in a case.
 MADE_UP = (

@@ -1,4 +1,4 @@
-"""The HTTP of the modern faces: credentials, uploads, limits, repetition, paths; every refusal in the face's own language."""
+"""The HTTP of the modern protocols: credentials, uploads, limits, repetition, paths; refusals in a protocol's own words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from importing.context import Context
 from importing.errors import API_ERRORS, ApiError
 from importing.jobs import lifecycle
 from importing.undo import undo_batch
-from modern_api import serving, uploads
+from modern_api import csv_upload, dispatch
 from modern_api.grid import batch_id, job_id
 from queueing import HueyQueue
 from storage.engine import Busy, Database
@@ -88,7 +88,7 @@ class TestCredentials:
     def test_wrong_ones_are_refused_before_the_body_is_read(
         self, caller: Caller, user: str, key: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(uploads, "received", lambda *_: pytest.fail("the body was read"))
+        monkeypatch.setattr(csv_upload, "received_file", lambda *_: pytest.fail("the body was read"))
         response = caller.being(user, key).send(FILES[caller.name])
         refused(caller, response, 401)
         assert ("WWW-Authenticate" in response.headers) == (caller.name == "grid")
@@ -201,7 +201,7 @@ class TestRepetition:
     def test_a_file_that_failed_at_once_is_repeated_as_well(self, caller: Caller) -> None:
         assert caller.queued(b"", **{"Idempotency-Key": "k"}) == caller.queued(b"", **{"Idempotency-Key": "k"})
 
-    def test_the_same_key_for_another_file_or_face_is_refused(self, callers: Callers) -> None:
+    def test_the_same_key_for_another_file_or_protocol_is_refused(self, callers: Callers) -> None:
         one, other = callers("voucherify"), callers("grid")
         one.queued(b"Source_id\n1\n", **{"Idempotency-Key": "k"})
         # Not 409: the clients send that again.
@@ -216,7 +216,7 @@ class TestRepetition:
 
 
 class TestJobs:
-    def test_nobody_sees_the_jobs_of_other_accounts_and_faces(
+    def test_nobody_sees_the_jobs_of_other_accounts_and_protocols(
         self, callers: Callers, app: Flask, accounts: tuple[Demo, Demo]
     ) -> None:
         voucherify, grid = callers("voucherify"), callers("grid")
@@ -352,7 +352,7 @@ class TestJobs:
 
 class TestPaths:
     @pytest.mark.parametrize(
-        ("face", "path"),
+        ("protocol", "path"),
         [
             ("voucherify", "/v1"),
             ("voucherify", "/v1/"),
@@ -370,8 +370,10 @@ class TestPaths:
             ("grid", "/grid/20251-10-13/customers/bulk/csv"),
         ],
     )
-    def test_unknown_ones_are_refused_in_the_language_of_the_face(self, callers: Callers, face: str, path: str) -> None:
-        caller = callers(face)
+    def test_unknown_ones_are_refused_in_the_language_of_the_protocol(
+        self, callers: Callers, protocol: str, path: str
+    ) -> None:
+        caller = callers(protocol)
         for method in ("GET", "POST"):
             refused(caller, caller.call(method, path), 404)
 
@@ -403,7 +405,7 @@ class TestWhatGoesWrong:
         def broken(*_: object) -> None:
             raise ValueError("secret")
 
-        monkeypatch.setattr(uploads, "batch_of", broken)
+        monkeypatch.setattr(csv_upload, "with_columns", broken)
         response = caller.send(FILES[caller.name])
         refused(caller, response, 500)
         assert response.headers["X-Request-Id"] in response.text
@@ -433,9 +435,19 @@ class TestWhatGoesWrong:
         assert cut_off.job(cut_off.queued(FILES[caller.name]))["status"] in ("ENQUEUED", "PENDING")
 
 
-def test_every_kind_of_fault_has_a_status_that_each_face_declares(caller: Caller) -> None:
-    statuses = {serving.status_of(ApiError(code)) for code in API_ERRORS} | set(serving.STATUS.values())
-    assert statuses == set(caller.face.errors)
+def test_every_kind_of_fault_has_a_status_that_each_protocol_declares(caller: Caller) -> None:
+    values = {"value": "x", "request_id": "", "limit": 1, "seconds": 1, "number": 1}
+    errors = [ApiError(code, **values) for code in API_ERRORS if code != "unknown_batch"]  # type: ignore[arg-type]
+    statuses = {dispatch.refusal(caller.protocol, error, "", {}).status_code for error in errors if _is_whole(error)}
+    assert statuses == set(caller.protocol.refusals)
+
+
+def _is_whole(error: ApiError) -> bool:
+    """Whether the values that a test gives fill the error's message."""
+    try:
+        return bool(error.message)
+    except KeyError:
+        return False
 
 
 def _batch(job: str) -> str:

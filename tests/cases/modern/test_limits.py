@@ -1,4 +1,4 @@
-"""How often whom is served: counted truly, over processes and hosts, told in each face's language, and never in the way."""
+"""How often whom is served: counted truly, over processes and hosts, told in each protocol's language, and never in the way."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_the_defaults_are_rates() -> None:
     Limiter(SqliteCounters(Path()), limits)
 
 
-# The faces
+# The protocols
 
 
 def limited(context: Context, **settings: Any) -> Flask:
@@ -331,7 +331,7 @@ def test_grid_says_when_to_come_again(context: Context, account: Demo) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_user_has_one_limit_in_all_faces(context: Context, account: Demo) -> None:
+def test_a_user_has_one_limit_in_all_protocols(context: Context, account: Demo) -> None:
     client = Client(limited(context, rate_limit="1 per minute"))
     assert client.get(JOBS["voucherify"], headers=headers_of("voucherify", account)).status_code == 200
     assert client.get(JOBS["grid"], headers=headers_of("grid", account)).status_code == 429
@@ -376,7 +376,7 @@ def test_solivio_says_when_to_come_again(context: Context, account: Demo) -> Non
     assert replies[1].get_json() == {"error": "Too many requests; send it again in 43 s."}
 
 
-def test_the_faces_serve_without_their_counters(context: Context, account: Demo) -> None:
+def test_the_protocols_serve_without_their_counters(context: Context, account: Demo) -> None:
     (context.database.data_dir / "rate.db").mkdir()
     client = Client(limited(context, rate_limit="1 per minute"))
     replies = [client.get(JOBS["voucherify"], headers=headers_of("voucherify", account)) for _ in range(3)]

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,44 +20,44 @@ from werkzeug.test import Client
 
 import modern_api
 from crypto import digests
-from importing.errors import API_ERRORS, ApiError
-from modern_api import openapi, pages, people
-from modern_api.examples import ERRORS, EXAMPLES
-from modern_api.grid_schemas import EXAMPLE
-from modern_api.routes import Told
+from modern_api import documentation, openapi
+from modern_api.grid import EXAMPLE_ID
+from modern_api.routes import JsonBody, ReplySpec, Route
 from storage.queries import admins
 from tests.support.served_gateway import Serve
 
-PAGES = {pages.DOCUMENT, pages.PAGE, pages.STYLE}
+PAGES = {documentation.DOCUMENT, documentation.PAGE, documentation.STYLE}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-BELOW = [rule for face in (*modern_api.FACES, *modern_api.PEOPLE) for rule in face.below]  # type: ignore[attr-defined]
+BELOW = [
+    base + rest
+    for protocol in modern_api.PROTOCOLS
+    for base in protocol.below
+    for rest in ("", "/", "/<anything:_rest>")
+]
+ROUTES = {route.name: route for protocol in modern_api.PROTOCOLS for route in protocol.routes}
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return openapi.document(modern_api.FACES, modern_api.PEOPLE)
+    return openapi.document(modern_api.PROTOCOLS)
 
 
-def told() -> Iterator[tuple[str, int, Told]]:
+def replies() -> Iterator[tuple[str, int, ReplySpec]]:
     """Every reply of every operation at its first path, refusals too."""
-    for face in modern_api.FACES:
-        for route in face.routes:
-            yield from ((route.name, status, told) for status, told in route.replies.items())
-            yield from ((route.name, status, Told(face.error, "")) for status in face.errors)
-    for of_people in modern_api.PEOPLE:
-        for served in of_people.routes:
-            yield from ((served.name, status, told) for status, told in served.replies.items())
-            yield from ((served.name, status, Told(of_people.error, "")) for status in served.refusals)
+    for protocol in modern_api.PROTOCOLS:
+        for route in protocol.routes:
+            yield from ((route.name, status, spec) for status, spec in route.replies.items())
+            yield from ((route.name, status, ReplySpec(protocol.error_schema, "", {})) for status in protocol.refusals)
 
 
-TOLD = {(name, status): told for name, status, told in told()}
+REPLIES = {(name, status): spec for name, status, spec in replies()}
 
 
-def fits(reply: object, told: Told) -> bool:
+def fits(reply: object, spec: ReplySpec) -> bool:
     """Whether a reply is what the schema says."""
     if reply is None:
-        return told.or_null
-    schema: Schema = told.schema()
+        return spec.or_null
+    schema: Schema = spec.schema()
     return schema.validate(cast(Any, reply)) == {}
 
 
@@ -91,12 +92,6 @@ def test_each_path_is_served_by_the_methods_in_the_document_alone(app: Flask, do
         for method in METHODS:
             refused = client.open(served, method=method).status_code == 405
             assert refused == ((path, method) not in declared), (method, path)
-
-
-def test_every_fault_status_of_a_face_is_known_to_it() -> None:
-    for face in modern_api.FACES:
-        declared = {int(s) for o in operations(openapi.document([face], [])) for s in o[2]["responses"]}
-        assert {status for status in declared if status >= 400} <= set(face.errors)
 
 
 def test_it_is_openapi(document: dict[str, Any]) -> None:
@@ -139,7 +134,7 @@ ODD = ("", "/", "//", "//x", "/%0A", "/a%0Ab", "/a%0Ab/customers/bulk/csv", "/%0
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd[:20] or "nothing")
 @pytest.mark.parametrize("base", BASES)
-def test_whatever_is_asked_for_below_a_face_is_refused_in_its_language(app: Flask, base: str, odd: str) -> None:
+def test_whatever_is_asked_for_below_a_protocol_is_refused_in_its_language(app: Flask, base: str, odd: str) -> None:
     reply = Client(app).get(base + odd)
     assert reply.status_code == 404
     assert {"code", "message"} <= set(reply.get_json())
@@ -154,38 +149,32 @@ def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None
         name = operation["operationId"].partition("At")[0]
         for status, reply in operation["responses"].items():
             [content] = reply["content"].values()
-            assert fits(content["example"], TOLD[name, int(status)]), (name, status)
+            assert fits(content["example"], REPLIES[name, int(status)]), (name, status)
             seen += 1
     assert seen > 60
 
 
-def test_the_bodies_of_the_examples_are_what_their_schemas_say() -> None:
-    for face in modern_api.PEOPLE:
-        for route in face.routes:
-            if route.body is not None:
-                assert route.body().validate(EXAMPLES[route.name].body) == {}
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+def test_the_body_of_an_example_is_what_its_schema_says(route: Route) -> None:
+    if isinstance(route.body, JsonBody):
+        assert route.body.schema().validate(route.body.example) == {}
+    elif route.body is not None:
+        assert route.body.example
 
 
-@pytest.mark.parametrize("face", modern_api.PEOPLE, ids=lambda face: face.name)
-def test_the_refusals_in_the_examples_are_made_by_the_face(face: people.Face) -> None:
-    values = {"seconds": 17, "limit": 10 * 1024 * 1024, "value": "2026-11-21-a"}
-    made = []
-    for code in API_ERRORS:
-        try:
-            made.append(face.refused(ApiError(code, **values)).document)  # type: ignore[arg-type]
-        except KeyError:
-            continue  # a fault with other values
-    for status, example in ERRORS[face.name].items():
-        if (face.name, status) != ("solivio", 400):  # one of a text, which no fault stands for
-            assert example in made, status
-    assert set(ERRORS[face.name]) == {status for route in face.routes for status in route.refusals}
+def test_a_route_without_an_example_cannot_be_made() -> None:
+    [route] = (route for route in ROUTES.values() if route.name == "signOut")
+    with pytest.raises(ValueError, match="the route signOut has no example of a reply"):
+        replace(route, replies={})
+    with pytest.raises(TypeError, match="example"):
+        ReplySpec(route.replies[200].schema, "a reply")  # type: ignore[call-arg]
 
 
 # How it is served
 
 
 def test_the_document_is_served(app: Flask, document: dict[str, Any]) -> None:
-    reply = Client(app).get(pages.DOCUMENT)
+    reply = Client(app).get(documentation.DOCUMENT)
     assert (reply.status_code, reply.content_type) == (200, "application/json")
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
     assert reply.get_json() == json.loads(json.dumps(document))
@@ -193,7 +182,7 @@ def test_the_document_is_served(app: Flask, document: dict[str, Any]) -> None:
 
 def test_the_page_is_strict(app: Flask) -> None:
     client = Client(app)
-    reply = client.get(pages.PAGE)
+    reply = client.get(documentation.PAGE)
     assert reply.content_type == "text/html; charset=utf-8"
     policy = dict(part.split(" ", 1) for part in reply.headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'none'"
@@ -202,18 +191,18 @@ def test_the_page_is_strict(app: Flask) -> None:
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
     root = parsed(reply.text)
     assert root.xpath("//script | //style | //img | //iframe | //form | //@style | //@onclick") == []
-    assert root.xpath("//link/@href") == [pages.STYLE]
-    style = client.get(pages.STYLE)
+    assert root.xpath("//link/@href") == [documentation.STYLE]
+    style = client.get(documentation.STYLE)
     assert style.content_type == "text/css; charset=utf-8"
     assert "url(" not in style.text
     assert "@import" not in style.text
 
 
 def test_the_page_shows_everything(app: Flask, document: dict[str, Any]) -> None:
-    root = parsed(Client(app).get(pages.PAGE).text)
+    root = parsed(Client(app).get(documentation.PAGE).text)
     text = " ".join(root.text_content().split())
     shown = set(root.xpath("//article/@id"))
-    assert shown == set(EXAMPLES)
+    assert shown == set(ROUTES)
     for path, _, operation in operations(document):
         assert path in text
         assert operation["summary"] in text
@@ -227,12 +216,12 @@ def test_the_page_shows_everything(app: Flask, document: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("host", ["$(reboot)", "a b", "x<y>", "a`b`"])
 def test_a_host_that_is_none_is_not_repeated(app: Flask, host: str) -> None:
-    reply = Client(app).get(pages.PAGE, headers={"Host": host})
+    reply = Client(app).get(documentation.PAGE, headers={"Host": host})
     assert host not in parsed(reply.text).text_content()
 
 
 def test_a_host_that_is_one_is_in_the_examples(app: Flask) -> None:
-    reply = Client(app).get(pages.PAGE, headers={"Host": "imports.example:8443"})
+    reply = Client(app).get(documentation.PAGE, headers={"Host": "imports.example:8443"})
     assert "curl http://imports.example:8443/v1/customers/importCSV" in reply.text
 
 
@@ -241,12 +230,12 @@ def test_a_host_that_is_one_is_in_the_examples(app: Flask) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_examples_of_the_page_do_what_they_show(serve: Serve, tmp_path: Path) -> None:
-    sign_in = EXAMPLES["signInEmail"].body
+    sign_in = cast(JsonBody, ROUTES["signInEmail"].body).example
     with serve("--workers", "1") as (server, world):
         with world.context.database.writing() as connection:
             digest = digests.hash_password(str(sign_in["password"]))
             admins.create_admin(connection, str(sign_in["email"]), world.demo.number, "admin", digest)
-        page = run(tmp_path, world.demo, f"curl {server.url}{pages.PAGE}")[1]
+        page = run(tmp_path, world.demo, f"curl {server.url}{documentation.PAGE}")[1]
         articles = parsed(page).xpath("//article")
         replaced: dict[str, str] = {}
         # A session that has ended opens nothing: its end comes last.
@@ -261,14 +250,14 @@ def test_the_examples_of_the_page_do_what_they_show(serve: Serve, tmp_path: Path
                 (tmp_path / "customers.csv").write_text(file.text_content(), encoding="utf-8")
             status, body = run(tmp_path, world.demo, commands)
             reply = json.loads(body)
-            assert status in EXAMPLES[name].replies, (name, body)
-            assert fits(reply, TOLD[name, status]), (name, body)
-            for shown, made in (("aa_0a875d56c805df66010b", "async_action_id"), (EXAMPLE, "jobId")):
+            assert status in ROUTES[name].replies, (name, body)
+            assert fits(reply, REPLIES[name, status]), (name, body)
+            for shown, made in (("aa_0a875d56c805df66010b", "async_action_id"), (EXAMPLE_ID, "jobId")):
                 if status == 202 and made in reply:
                     replaced[shown] = reply[made]
-        assert set(EXAMPLES) == {article.get("id") for article in articles}
+        assert set(ROUTES) == {article.get("id") for article in articles}
         assert len(replaced) == 2
-    assert reply == EXAMPLES["signOut"].replies[200]
+    assert reply == ROUTES["signOut"].replies[200].example
 
 
 def run(folder: Path, demo: Any, commands: str) -> tuple[int, str]:

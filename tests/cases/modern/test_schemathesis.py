@@ -1,4 +1,4 @@
-"""The modern faces do what their OpenAPI document says, whatever is sent to them.
+"""The modern protocols do what their OpenAPI document says, whatever is sent to them.
 
 TILLGATE_SOAK=1: the long form.
 """
@@ -28,12 +28,13 @@ from tests.conftest import SECRET, Blank, settings_for
 from tests.support.admin_sign_in import EMAIL, PASSWORD, administrator
 from tests.support.demo_accounts import Demo, open_accounts
 from tests.support.job_batches import HeldQueue
+from tests.support.modern_client import APIS
 
-EXAMPLES = 200 if os.environ.get("TILLGATE_SOAK") == "1" else 10
+EXAMPLES_TRIED = 200 if os.environ.get("TILLGATE_SOAK") == "1" else 10
 # What the schema allows and the server must refuse all the same: a used key for another file; a text that is no CSV.
 ACCEPTED = ["2xx", "400", "401", "403", "404", "422", "429"]
-WITH_JOBS = [face.name for face in modern_api.FACES]
-FACES = [*WITH_JOBS, *(face.name for face in modern_api.PEOPLE)]
+PROTOCOLS = [protocol.name for protocol in modern_api.PROTOCOLS]
+WITH_JOBS = list(APIS)
 SERVED_TO_ALL = frozenset(("POST /api/auth/sign-out", "GET /api/auth/get-session"))
 
 
@@ -60,7 +61,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the faces are served, to whom."""
+    """Where the protocols are served, to whom."""
 
     url: str
     context: Context
@@ -77,8 +78,8 @@ class Found:
 
 @pytest.fixture(scope="module")
 def place(blank_sqlite: Blank, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The faces over HTTP, with the demo accounts and an administrator."""
-    database = blank_sqlite(tmp_path_factory.mktemp("faces"))
+    """The protocols over HTTP, with the demo accounts and an administrator."""
+    database = blank_sqlite(tmp_path_factory.mktemp("protocols"))
     queue = HeldQueue()
     context = Context(database=database, digests=Digests(SECRET), queue=queue)
     demo = open_accounts(context)[0]
@@ -109,19 +110,19 @@ def served(application: Any) -> Iterator[str]:
         server.server_close()
 
 
-def run(url: str, face: str, credentials: Mapping[str, Mapping[str, str]]) -> Found:
-    """All checks on a face: of the examples, at the borders of every schema, with made-up data."""
+def run(url: str, protocol: str, credentials: Mapping[str, Mapping[str, str]]) -> Found:
+    """All checks on a protocol: of the examples, at the borders of every schema, with made-up data."""
     options: dict[str, Any] = {
-        "generation": {"max-examples": EXAMPLES, "database": "none", "deterministic": True},
+        "generation": {"max-examples": EXAMPLES_TRIED, "database": "none", "deterministic": True},
         "checks": {"positive_data_acceptance": {"expected-statuses": ACCEPTED}},
         # Calls that follow others: where one reply names what another call asks for.
-        "phases": {"stateful": {"enabled": face in WITH_JOBS}},
+        "phases": {"stateful": {"enabled": protocol in WITH_JOBS}},
         "continue-on-failure": True,
     }
     if credentials:
         options["auth"] = {"openapi": credentials}
     config = schemathesis.Config.from_dict(options)
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config).include(tag=face)
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config).include(tag=protocol)
     if credentials:
         # Signing in takes none, and every attempt costs a tenth of a second: once is enough.
         schema = schema.exclude(operation_id="signInEmail")
@@ -154,8 +155,8 @@ def take(event: events.ScenarioFinished, found: Found) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("face", FACES)
-def test_a_face_keeps_to_its_document(place: Place, face: str) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_keeps_to_its_document(place: Place, protocol: str) -> None:
     session = admin_sessions.sign_in(place.context, EMAIL, PASSWORD, "192.0.2.1", "")
     credentials = {
         "voucherifyId": {"api_key": place.demo.user_id},
@@ -163,16 +164,16 @@ def test_a_face_keeps_to_its_document(place: Place, face: str) -> None:
         "gridBasic": {"username": place.demo.user_id, "password": place.demo.key},
         "session": {"api_key": session.cookie_value},
     }
-    found = run(place.url, face, credentials)
+    found = run(place.url, protocol, credentials)
     assert found.wrong == []
     never_served = {name for name, statuses in found.statuses.items() if not statuses & {200, 202}}
     assert never_served == set(), found.statuses
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("face", FACES)
-def test_a_face_keeps_to_its_document_without_credentials(place: Place, face: str) -> None:
-    found = run(place.url, face, {})
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_keeps_to_its_document_without_credentials(place: Place, protocol: str) -> None:
+    found = run(place.url, protocol, {})
     assert found.wrong == []
     served_to_strangers = {name for name, statuses in found.statuses.items() if statuses & {200, 202}}
     assert found.statuses

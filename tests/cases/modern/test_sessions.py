@@ -17,7 +17,7 @@ from auth.admin_sessions import Role
 from crypto import digests
 from importing.context import Context
 from importing.errors import ApiError
-from modern_api import people, sessions
+from modern_api import sessions
 from server import maintenance
 from storage import tables
 from storage.engine import Busy
@@ -55,7 +55,7 @@ class TestSigningIn:
         user = reply.json["user"]
         assert reply.json == {"redirect": False, "token": reply.json["token"], "user": user}
         assert (user["email"], user["name"], user["role"], user["image"]) == (EMAIL, "ann", "admin", None)
-        assert sessions.SignedIn().validate(reply.json) == {}
+        assert sessions.SessionsSignedIn().validate(reply.json) == {}
         cookie = set_cookie(reply)
         for part in ("HttpOnly", "SameSite=Lax", "Path=/", f"Max-Age={7 * 24 * 3600}"):
             assert part in cookie.split("; ")
@@ -65,7 +65,7 @@ class TestSigningIn:
         found = client.get(GET_SESSION).json
         assert found["user"] == user
         assert found["session"]["token"] == reply.json["token"]
-        assert sessions.SessionReply().validate(found) == {}
+        assert sessions.SessionsSessionReply().validate(found) == {}
 
     def test_over_https_the_cookie_is_secure(self, context: Context, admin: str) -> None:
         app = create_app(settings_for(context.database, trust_proxy=1), context)
@@ -203,7 +203,7 @@ class TestRefusals:
     def test_bad_bodies(self, client: TestApp, body: bytes, code: str) -> None:
         reply = client.post(SIGN_IN, body, content_type="application/json", expect_errors=True)
         assert (reply.status_int, reply.json["code"]) == (400, code)
-        assert sessions.Error().validate(reply.json) == {}
+        assert sessions.SessionsError().validate(reply.json) == {}
 
     def test_a_body_that_is_too_large(self, client: TestApp) -> None:
         reply = client.post(SIGN_IN, b" " * (sessions.MAX_BODY + 1), expect_errors=True)
@@ -348,9 +348,9 @@ class TestTheEnd:
         assert client.get(GET_SESSION).json["user"]["role"] == "user"
 
 
-@pytest.mark.parametrize("face", [sessions.FACE], ids=lambda face: face.name)
-def test_routes_say_which_refusals_they_give(face: people.Face) -> None:
-    assert {status for route in face.routes for status in route.refusals} | {404, 405} == set(face.errors)
+def test_routes_say_which_refusals_they_give() -> None:
+    protocol = sessions.PROTOCOL
+    assert {status for route in protocol.routes for status in route.refusals} | {404, 405} == set(protocol.refusals)
 
 
 def test_an_admin_is_found_with_its_account(context: Context, account: Demo) -> None:

@@ -1,4 +1,4 @@
-"""The small parts of the modern faces: ids, replies in pieces, the moments of queries."""
+"""The small parts of the modern protocols: ids, replies in pieces, the moments of queries."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from modern_api.encoding import ITEMS, PIECE, encoded
 from modern_api.grid import batch_id, job_id
-from modern_api.voucherify_schemas import ListQuery
+from modern_api.json_stream import ITEMS_AT_ONCE, PIECE_SIZE, json_pieces
+from modern_api.voucherify import VoucherifyListQuery
 
 BATCH_IDS = st.binary(min_size=10, max_size=10).map(bytes.hex)
 
@@ -49,21 +49,21 @@ def lazily(value: Any) -> Any:
 
 @given(st.dictionaries(st.text(), JSON))
 def test_what_is_written_as_it_is_read_is_the_same_document(document: dict[str, Any]) -> None:
-    assert json.loads(b"".join(encoded(lazily(document)))) == document
+    assert json.loads(b"".join(json_pieces(lazily(document)))) == document
 
 
-@pytest.mark.parametrize("count", [0, 1, ITEMS - 1, ITEMS, ITEMS + 1, 3 * ITEMS])
+@pytest.mark.parametrize("count", [0, 1, ITEMS_AT_ONCE - 1, ITEMS_AT_ONCE, ITEMS_AT_ONCE + 1, 3 * ITEMS_AT_ONCE])
 def test_long_lists_come_in_pieces(count: int) -> None:
     rows = [{"row": n, "text": "x" * 200} for n in range(count)]
-    pieces = list(encoded({"a": 1, "rows": iter(rows), "b": {"c": iter([])}}))
+    pieces = list(json_pieces({"a": 1, "rows": iter(rows), "b": {"c": iter([])}}))
     assert json.loads(b"".join(pieces)) == {"a": 1, "rows": rows, "b": {"c": []}}
     # A piece is as long as it must be, and no longer than the items that are encoded at once.
-    assert all(PIECE <= len(piece) <= PIECE + ITEMS * 300 for piece in pieces[:-1])
+    assert all(PIECE_SIZE <= len(piece) <= PIECE_SIZE + ITEMS_AT_ONCE * 300 for piece in pieces[:-1])
 
 
 @given(st.datetimes(timezones=st.timezones()))
 def test_moments_are_rounded_up_to_milliseconds(moment: datetime) -> None:
-    loaded = ListQuery().load({"end_date": moment.isoformat()})["end_date"]
+    loaded = VoucherifyListQuery().load({"end_date": moment.isoformat()})["end_date"]
     assert isinstance(loaded, int)
     # What `isoformat` writes of an offset is exact.
     exact = datetime.fromisoformat(moment.isoformat()) - datetime.fromtimestamp(0, UTC)
@@ -82,10 +82,10 @@ def test_moments_are_rounded_up_to_milliseconds(moment: datetime) -> None:
     ],
 )
 def test_moments_as_clients_write_them(sent: str, milliseconds: int) -> None:
-    assert ListQuery().load({"end_date": sent}) == {"limit": 10, "end_date": milliseconds}
+    assert VoucherifyListQuery().load({"end_date": sent}) == {"limit": 10, "end_date": milliseconds}
 
 
 @pytest.mark.parametrize("sent", ["", "x", "12", "1970-13-01", "1970-01-01T25:00", "now", "\0", "9" * 5000])
 def test_what_is_no_moment(sent: str) -> None:
     with pytest.raises(ValidationError):
-        ListQuery().load({"end_date": sent})
+        VoucherifyListQuery().load({"end_date": sent})

@@ -156,7 +156,7 @@ class TestFailures:
         monkeypatch.setattr(import_batch, "run", failing(failure))
         reply = send(signed_in, "name\nAcme\n")
         assert (reply.status_int, list(reply.json)) == (500, ["error"])
-        assert solivio.Error().validate(reply.json) == {}
+        assert solivio.SolivioError().validate(reply.json) == {}
         assert "p4ss" not in caplog.text
 
     def test_while_another_import_holds_the_account_nothing_is_imported(self, context: Context, account: Demo) -> None:
@@ -203,7 +203,7 @@ def test_another_account_sees_nothing_of_it(signed_in: TestApp, context: Context
 def test_replies_are_what_the_routes_say(app: Flask, signed_in: TestApp) -> None:
     assert app.url_map.bind("").match(PATH, "POST")
     good, bad = send(signed_in, "name,source\nAcme,x\n,x\n"), send(signed_in, "source\nx\n")
-    [route] = solivio.FACE.routes
+    [route] = solivio.PROTOCOL.routes
     assert route.replies[good.status_int].schema().validate(good.json) == {}
-    assert solivio.FACE.error().validate(bad.json) == {}
-    assert {*route.refusals, 405} == set(solivio.FACE.errors)
+    assert solivio.PROTOCOL.error_schema().validate(bad.json) == {}
+    assert {*route.refusals, 405} == set(solivio.PROTOCOL.refusals)

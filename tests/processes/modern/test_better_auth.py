@@ -45,6 +45,7 @@ def better_auth() -> tuple[str, Path]:
     return node, folder
 
 
+@pytest.mark.client_of("auth", "solivio")
 def test_better_auths_client(served: tuple[Server, World], better_auth: tuple[str, Path], tmp_path: Path) -> None:
     node, folder = better_auth
     file = tmp_path / "customers.csv"

@@ -71,6 +71,7 @@ def check(told: Any, world: World) -> None:
     assert [customer["code"] for customer in world.customers([])] == ["c1", "c3"]
 
 
+@pytest.mark.client_of("voucherify")
 def test_voucherifys_javascript_client(served: Served, file: Path) -> None:
     server, world = served
     folder = clients.javascript()
@@ -84,6 +85,7 @@ def test_voucherifys_javascript_client(served: Served, file: Path) -> None:
     assert (told["unauthorized"]["code"], told["unauthorized"]["message"]) == (401, "Unauthorized")
 
 
+@pytest.mark.client_of("voucherify")
 def test_voucherifys_python_client(served: Served, file: Path) -> None:
     server, world = served
     folder = clients.python()
@@ -117,6 +119,7 @@ class Grid:
             return json.load(response)
 
 
+@pytest.mark.client_of("grid")
 @pytest.mark.parametrize("base", ["", "/grid/2025-10-13"])
 def test_a_client_of_grids_public_interface(served: Served, base: str) -> None:
     server, world = served
@@ -153,7 +156,7 @@ def test_a_client_of_grids_public_interface(served: Served, base: str) -> None:
         ("POST /api/auth/sign-in/email HTTP/1.1\r\nX-Long: ", "code", "PAYLOAD_TOO_LARGE"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_the_language_of_the_face(
+def test_what_cannot_be_read_is_refused_in_the_language_of_the_protocol(
     served: Served, start: str, name: str, said: str
 ) -> None:
     server, _ = served

@@ -1,17 +1,19 @@
-"""The tables of faces.md: columns and refusals of the modern faces, from the code that serves them."""
+"""The tables of modern_protocols.md: columns and refusals of the modern protocols, from the code that serves them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
+import modern_api
 from importing.errors import ApiError
 from importing.fields import Field, FieldDestination, FieldKind
-from modern_api import grid, people, sessions, solivio, voucherify
-from modern_api.routes import Face, Refusal
+from modern_api import grid, solivio, voucherify
+from modern_api.routes import ModernProtocol, Refusal
 
-Rows = tuple[Sequence[str], Iterable[Sequence[str]]]
+TableRows = tuple[Sequence[str], Iterable[Sequence[str]]]
 
-# Sections of decisions.toml whose decisions stand in faces.md.
+# Sections of decisions.toml whose decisions stand in modern_protocols.md.
 SECTIONS: Mapping[int, str] = {
     21: "Files and jobs",
     22: "Voucherify",
@@ -32,7 +34,7 @@ _VALUES: Mapping[FieldKind, str] = {
 }
 
 
-def _columns(fields: Sequence[Field]) -> Rows:
+def _columns(fields: Sequence[Field]) -> TableRows:
     return ("column", "value", "kept as", "remark"), (
         (f"`{field.name}`", _VALUES[field.kind].format(choices=" or ".join(field.choices)), _kept(field), field.note)
         for field in fields
@@ -45,7 +47,7 @@ def _kept(field: Field) -> str:
     return f"attribute `{field.target}`" if field.into is FieldDestination.ATTRIBUTE else f"`{field.target}`"
 
 
-def _needed() -> Rows:
+def _needed() -> TableRows:
     def rows() -> Iterator[Sequence[str]]:
         for who, names in (
             ("every row", grid.OF_ALL),
@@ -57,37 +59,41 @@ def _needed() -> Rows:
     return ("row", "must give"), rows()
 
 
-def _refusals(face: Face, name: str) -> Rows:
-    rows = []
-    for status, meaning in sorted(face.errors.items()):
-        code = "request_id_reused" if status == 422 else "bug"
-        told = face.refused(Refusal(status, ApiError(code, request_id="", value=""), "", {}))
-        rows.append((str(status), f"`{told[name]}`", meaning))
-    return ("status", name, "meaning"), rows
+def _refusals(protocol: ModernProtocol, code_member: str) -> TableRows:
+    """The refusals by status, with the member that holds the protocol's own code, "" where there is none."""
+    rows = [(str(status), meaning) for status, meaning in sorted(protocol.refusals.items())]
+    if not code_member:
+        return ("status", "meaning"), rows
+    codes = []
+    for status in sorted(protocol.refusals):
+        error = ApiError("request_id_reused" if status == 422 else "bug", request_id="", value="")
+        codes.append(f"`{protocol.refused(Refusal(status, error, '', {}))[code_member]}`")
+    return ("status", code_member, "meaning"), [
+        (status, code, meaning) for code, (status, meaning) in zip(codes, rows, strict=True)
+    ]
 
 
-def _names() -> Rows:
+def _names() -> TableRows:
     def rows() -> Iterator[Sequence[str]]:
         for field, kept in (
-            (solivio.NAME, "`first_name`, `last_name` and, folded, `code`"),
-            (solivio.SOURCE, "attribute `source`"),
+            (solivio.NAME_FIELD, "`first_name`, `last_name` and, folded, `code`"),
+            (solivio.SOURCE_FIELD, "attribute `source`"),
         ):
-            yield ", ".join(f"`{name}`" for name, found in solivio.COLUMNS.items() if found is field), kept
+            yield ", ".join(f"`{name}`" for name, of_name in solivio.COLUMNS.items() if of_name is field), kept
 
     return ("column", "kept as"), rows()
 
 
-def _meanings(face: people.Face) -> Rows:
-    return ("status", "meaning"), ((str(status), meaning) for status, meaning in sorted(face.errors.items()))
+# The member of a refusal that holds the protocol's own code.
+_CODE_MEMBERS = {"voucherify": "key", "grid": "code"}
 
-
-TABLES: Mapping[str, Callable[[], Rows]] = {
+TABLES: Mapping[str, Callable[[], TableRows]] = {
     "voucherify columns": lambda: _columns(voucherify.STANDARD),
-    "voucherify refusals": lambda: _refusals(voucherify.FACE, "field_name"),
     "grid columns": lambda: _columns(grid.COLUMNS),
     "grid required": _needed,
-    "grid refusals": lambda: _refusals(grid.FACE, "code"),
     "solivio columns": _names,
-    "solivio refusals": lambda: _meanings(solivio.FACE),
-    "sign in refusals": lambda: _meanings(sessions.FACE),
+    **{
+        f"{protocol.name} refusals": partial(_refusals, protocol, _CODE_MEMBERS.get(protocol.name, ""))
+        for protocol in modern_api.PROTOCOLS
+    },
 }

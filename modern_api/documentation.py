@@ -1,4 +1,4 @@
-"""Serves what describes the modern faces: the OpenAPI document, and the same for people, as a page without scripts."""
+"""Serves the OpenAPI document of the modern protocols, and the same for people, as a page without scripts."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from flask import Flask, Request, Response, request
+from flask import Blueprint, Request, Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from modern_api import openapi, people, routes
+from modern_api import openapi
+from modern_api.routes import ModernOptions, ModernProtocol
 
 DOCUMENT, PAGE, STYLE = "/openapi.json", "/docs/api", "/docs/api.css"
 FILE = "customers.csv"
 COOKIES = "cookies.txt"
-# Where the server is, for who asked by a name that no address has.
-SOMEWHERE = "http://127.0.0.1:8080"
+# The server in examples where the request names it by something that is no host.
+ANY_SERVER = "http://127.0.0.1:8080"
 # A style of our own, and nothing else.
-POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 _ADDRESS = re.compile(r"https?://[\w.\-:\[\]]+", re.ASCII)
-# What a header or a flag of curl is for a security scheme; the shell fills the variables in.
+# What curl sends for a security scheme; the shell fills the variables in.
 _BASIC = '-u "$USER_ID:$API_KEY"'
-_VARIABLES: Mapping[str, str] = {"X-App-Id": "$USER_ID", "X-App-Token": "$API_KEY"}
+_USER_ID = "the user id"  # the description of such a header; any other is the key
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class SchemaMember:
     """A member of a JSON document: `path` such as `result.failed[].row`."""
 
     path: str
@@ -41,18 +44,18 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShownReply:
     """A reply: its status, when it comes, its headers, its members, and an example of it."""
 
     status: str
     meaning: str
     headers: Sequence[str]
-    members: Sequence[Member]
+    members: Sequence[SchemaMember]
     example: str
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class ShownOperation:
     """An operation as the page shows it. `at` are the other paths where it is served; `security` is in words."""
 
     name: str
@@ -61,40 +64,43 @@ class Operation:
     at: Sequence[str]
     summary: str
     security: str
-    parameters: Sequence[tuple[str, Member]]
+    parameters: Sequence[tuple[str, SchemaMember]]
     media: str
-    takes: Sequence[Member]
-    sent: str
+    body_members: Sequence[SchemaMember]
+    body: str
     curl: str
-    good: Sequence[Answer]
-    bad: Sequence[Answer]
+    good: Sequence[ShownReply]
+    bad: Sequence[ShownReply]
 
 
-def mount(app: Flask, faces: Sequence[routes.Face], for_people: Sequence[people.Face], options: routes.Options) -> None:
-    """Serve the document and the page."""
+def blueprint_of(protocols: Sequence[ModernProtocol], options: ModernOptions) -> Blueprint:
+    """The document, the page, and its style."""
+    blueprint = Blueprint("documentation", __name__)
     limits = {whose.value: limit for whose, limit in options.limiter.limits().items()}
 
     @cache
     def document() -> dict[str, Any]:
-        return openapi.document(faces, for_people)
+        return openapi.document(protocols)
 
-    @app.get(DOCUMENT)
+    @blueprint.get(DOCUMENT)
     def openapi_document() -> Response:
         return _response(json.dumps(document(), ensure_ascii=False), "application/json")
 
-    @app.get(PAGE)
+    @blueprint.get(PAGE)
     def api_page() -> Response:
         response = _response(
             rendered(document(), _address(request), {**limits, "body": f"{options.max_body:,} bytes"}),
             "text/html; charset=utf-8",
         )
-        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    @app.get(STYLE)
+    @blueprint.get(STYLE)
     def api_style() -> Response:
         return _response((files("modern_api") / "static" / "api.css").read_text("utf-8"), "text/css; charset=utf-8")
+
+    return blueprint
 
 
 def rendered(document: Mapping[str, Any], address: str, limits: Mapping[str, str]) -> str:
@@ -112,39 +118,41 @@ def rendered(document: Mapping[str, Any], address: str, limits: Mapping[str, str
     return template.render(info=document["info"], groups=groups, limits=limits, **links)
 
 
-def members(schema: Mapping[str, Any], document: Mapping[str, Any], path: str = "") -> Iterator[Member]:
+def members(schema: Mapping[str, Any], document: Mapping[str, Any], path: str = "") -> Iterator[SchemaMember]:
     """The members of a schema and of all in it, in their order."""
     schema, _ = _resolved(schema, document)
     if "items" in schema:
         yield from members(schema["items"], document, f"{path}[]")
     for name, member in schema.get("properties", {}).items():
         where = f"{path}.{name}".lstrip(".")
-        found, null = _resolved(member, document)
-        meaning = member.get("description") or found.get("description", "")
-        yield Member(where, _kind(found) + (" or null" if null else ""), name in schema.get("required", ()), meaning)
+        resolved, null = _resolved(member, document)
+        meaning = member.get("description") or resolved.get("description", "")
+        yield SchemaMember(
+            where, _kind(resolved) + (" or null" if null else ""), name in schema.get("required", ()), meaning
+        )
         yield from members(member, document, where)
 
 
-def _operations(document: Mapping[str, Any], tag: str, address: str) -> Iterator[Operation]:
-    """The operations of a face. The same one at a second path is not shown twice."""
+def _operations(document: Mapping[str, Any], tag: str, address: str) -> Iterator[ShownOperation]:
+    """The operations of a protocol. The same one at a second path is not shown twice."""
     shown: dict[str, list[str]] = {}
     for path, methods in document["paths"].items():
         for operation in methods.values():
             if tag in operation["tags"]:
                 shown.setdefault(operation["operationId"].partition("At")[0], []).append(path)
     for name, (path, *others) in shown.items():
-        [(method, operation)] = [found for found in document["paths"][path].items() if found[1]["operationId"] == name]
+        [(method, operation)] = [item for item in document["paths"][path].items() if item[1]["operationId"] == name]
         yield _operation(document, address, (method.upper(), path, others), operation)
 
 
 def _operation(
     document: Mapping[str, Any], address: str, place: tuple[str, str, list[str]], operation: Mapping[str, Any]
-) -> Operation:
+) -> ShownOperation:
     method, path, others = place
     [(media, body)] = operation.get("requestBody", {}).get("content", {"": {}}).items()
-    sent = body.get("example", {})
-    answers = [_answer(document, status, reply) for status, reply in operation["responses"].items()]
-    return Operation(
+    example = body.get("example", {})
+    replies = [_shown_reply(document, status, reply) for status, reply in operation["responses"].items()]
+    return ShownOperation(
         name=operation["operationId"],
         method=method,
         path=path,
@@ -153,27 +161,27 @@ def _operation(
         security=_security(document, operation),
         parameters=[_parameter(parameter) for parameter in operation.get("parameters", [])],
         media=media,
-        takes=list(members(body.get("schema", {}), document)),
-        sent=sent["file"] if "file" in sent else _pretty(sent) if sent else "",
-        curl=_curl(document, address, (method, path), operation, sent),
-        good=[answer for answer in answers if answer.status < "300"],
-        bad=[answer for answer in answers if answer.status >= "300"],
+        body_members=list(members(body.get("schema", {}), document)),
+        body=example["file"] if "file" in example else _pretty(example) if example else "",
+        curl=_curl(document, address, (method, path), operation, example),
+        good=[reply for reply in replies if reply.status < "300"],
+        bad=[reply for reply in replies if reply.status >= "300"],
     )
 
 
-def _parameter(parameter: Mapping[str, Any]) -> tuple[str, Member]:
+def _parameter(parameter: Mapping[str, Any]) -> tuple[str, SchemaMember]:
     """Where a parameter stands, and what it is."""
     schema = parameter["schema"]
     meaning = parameter.get("description", "")
     if "example" in schema:
         meaning = f"{meaning} such as {schema['example']}".strip()
-    return parameter["in"], Member(parameter["name"], _kind(schema), parameter.get("required", False), meaning)
+    return parameter["in"], SchemaMember(parameter["name"], _kind(schema), parameter.get("required", False), meaning)
 
 
-def _answer(document: Mapping[str, Any], status: str, reply: Mapping[str, Any]) -> Answer:
+def _shown_reply(document: Mapping[str, Any], status: str, reply: Mapping[str, Any]) -> ShownReply:
     [content] = reply["content"].values()
-    found = list(members(content["schema"], document))
-    return Answer(status, reply["description"], list(reply["headers"]), found, _pretty(content["example"]))
+    reply_members = list(members(content["schema"], document))
+    return ShownReply(status, reply["description"], list(reply["headers"]), reply_members, _pretty(content["example"]))
 
 
 def _security(document: Mapping[str, Any], operation: Mapping[str, Any]) -> str:
@@ -181,8 +189,8 @@ def _security(document: Mapping[str, Any], operation: Mapping[str, Any]) -> str:
     if not ways:
         return "none"
     schemes = document["components"]["securitySchemes"]
-    said = [_scheme(schemes[name]) for name in ways[0]]
-    return " and ".join(said) + ("" if all(ways) else ", or none")
+    words = [_scheme(schemes[name]) for name in ways[0]]
+    return " and ".join(words) + ("" if all(ways) else ", or none")
 
 
 def _scheme(scheme: Mapping[str, str]) -> str:
@@ -196,22 +204,22 @@ def _curl(
     address: str,
     place: tuple[str, str],
     operation: Mapping[str, Any],
-    sent: Mapping[str, Any],
+    example: Mapping[str, Any],
 ) -> str:
     method, path = place
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", str(parameter["schema"]["example"]))
     words = [f"curl {address}{path}"]
-    if method != "GET" and not sent:
+    if method != "GET" and not example:
         words.append(f"-X {method}")
     schemes = document["components"]["securitySchemes"]
     for way in operation.get("security", [])[:1]:
         words += [_flag(schemes[name]) for name in way]
-    if "file" in sent:
+    if "file" in example:
         words.append(f"-F file=@{FILE}")
-    elif sent:
-        words += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(json.dumps(sent, ensure_ascii=False))}"]
+    elif example:
+        words += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(json.dumps(example, ensure_ascii=False))}"]
     if any("Set-Cookie" in reply["headers"] for reply in operation["responses"].values()):
         words.append(f"-c {COOKIES}")
     return " \\\n  ".join(words)
@@ -222,7 +230,8 @@ def _flag(scheme: Mapping[str, str]) -> str:
         return _BASIC
     if scheme["in"] == "cookie":
         return f"-b {COOKIES}"
-    return f'-H "{scheme["name"]}: {_VARIABLES[scheme["name"]]}"'
+    variable = "$USER_ID" if scheme["description"] == _USER_ID else "$API_KEY"
+    return f'-H "{scheme["name"]}: {variable}"'
 
 
 def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
@@ -230,8 +239,8 @@ def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[M
     if "$ref" in schema:
         return document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], False
     if "anyOf" in schema:
-        [found] = [choice for choice in schema["anyOf"] if choice != {"type": "null"}]
-        return _resolved(found, document)[0], True
+        [other] = [choice for choice in schema["anyOf"] if choice != {"type": "null"}]
+        return _resolved(other, document)[0], True
     kind = schema.get("type")
     if isinstance(kind, list):
         return {**schema, "type": next(name for name in kind if name != "null")}, "null" in kind
@@ -256,8 +265,8 @@ def _pretty(value: object) -> str:
 
 
 def _address(request: Request) -> str:
-    found = request.host_url.rstrip("/")
-    return found if _ADDRESS.fullmatch(found) else SOMEWHERE
+    address = request.host_url.rstrip("/")
+    return address if _ADDRESS.fullmatch(address) else ANY_SERVER
 
 
 def _response(text: str, kind: str) -> Response:
