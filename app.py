@@ -7,14 +7,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import modern_api
-from crypto.digests import Digests
 from importing.context import Context
+from installation import open_core
 from legacy_api import face
 from legacy_api.form import Limits
 from modern_api.routes import ModernOptions
-from queueing import HueyQueue
-from settings import Settings, load_settings, secret_key
-from storage.engine import Database
+from settings import Settings, load_settings
 from transport.rate import Limiter, Whose, store_at
 
 
@@ -33,20 +31,6 @@ def create_app(settings: Settings | None = None, context: Context | None = None)
         hops = settings.trust_proxy
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     return app
-
-
-def open_core(settings: Settings) -> Context:
-    """The core that the settings describe, with its database open."""
-    return Context(
-        Database(settings.database_url, settings.data_dir),
-        Digests(secret_key(settings)),
-        settings.write_wait,
-        settings.undo_keep,
-        settings.undo_days,
-        settings.job_lease,
-        HueyQueue(settings.queue_url),
-        settings.webhook_private,
-    )
 
 
 def _limiter(settings: Settings) -> Limiter:

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
-import psycopg
-import sqlalchemy.exc
 
-from importing.errors import ApiError
-from settings import BadSettings
-from storage.engine import Busy
-
-# Command -> the module and the name in it. Loaded when used, so that none waits for what it does not need.
+# Command -> the module and the name in it, and its sentence in the list of commands. A module is loaded when its command
+# is used: the list, which stands in `tillgate --help`, would load all of them and the store.
 COMMANDS = {
-    "demo": "demo:demo",
-    "serve": "server:serve",
-    "worker": "server:worker",
-    "migrate": "server:migrate",
-    "doctor": "doctor:doctor",
-    "account": "accounts:account",
-    "user": "users:user",
-    "campaign": "campaigns:campaign",
-    "field": "campaigns:field",
-    "admin": "users:admin",
-    "webhook": "webhooks:webhook",
-    "import": "imports:import_",
-    "batches": "batches:batches",
-    "batch": "batches:batch",
-    "undo": "batches:undo",
-    "cancel": "jobs:cancel",
-    "resume": "jobs:resume",
-    "failed": "jobs:failed",
-    "customers": "customers:customers",
-    "export": "customers:export",
+    "demo": ("demo:demo", "Show everything at once, over HTTP, in a scratch folder."),
+    "serve": ("server:serve", "Serve the protocols over HTTP, and work on jobs, until SIGTERM."),
+    "worker": ("server:worker", "Work on jobs until SIGTERM, beside `tillgate serve` or on other hosts."),
+    "migrate": ("server:migrate", "Bring the database up to this release, or to a revision."),
+    "doctor": ("doctor:doctor", "Check this installation, and say what to mend."),
+    "account": ("accounts:account", "Accounts, which share nothing with each other."),
+    "user": ("users:user", "API users: who may send batches."),
+    "campaign": ("campaigns:campaign", "Campaigns: what customers are enrolled in."),
+    "field": ("campaigns:field", "Custom fields, beside the standard ones."),
+    "admin": ("users:admin", "Administrators: who may use the console."),
+    "webhook": ("webhooks:webhook", "Webhooks: URLs of an account that are told of finished batches."),
+    "import": ("imports:import_", "Import a file of customers."),
+    "batches": ("batches:batches", "List the batches of an account, the newest first."),
+    "batch": ("batches:batch", "Show a batch with its problems, or an undo with its conflicts."),
+    "undo": ("batches:undo", "Take a batch back."),
+    "cancel": ("jobs:cancel", "End a batch that is queued or running."),
+    "resume": (
+        "jobs:resume",
+        "Go on with a batch that was cancelled, or that failed for a reason from outside, where it stood.",
+    ),
+    "failed": (
+        "jobs:failed",
+        "Write the failed rows of a batch as CSV, with what is wrong in front, to be mended and imported again.",
+    ),
+    "customers": ("customers:customers", "List the customers of an account, or one of them."),
+    "export": ("customers:export", "Write all customers of an account to standard output."),
 }
 
 
@@ -50,10 +50,17 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(f"commands.{module}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list of commands, as click writes it, from their sentences in the table."""
+        width = formatter.width - 6 - max(map(len, COMMANDS))
+        commands = [click.Command(name, help=sentence) for name, (_, sentence) in COMMANDS.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([(str(command.name), command.get_short_help_str(width)) for command in commands])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -92,10 +99,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"{error.format_message()} See: {where} --help", 2)
     except click.ClickException as error:
         return _failed(error.format_message())
-    except ApiError as fault:
-        return _failed(fault.message)
-    except BadSettings as error:
-        return _failed(str(error))
     except click.Abort:
         return _failed("Interrupted.", 130)
     except BrokenPipeError:
@@ -104,21 +107,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _failed(f"{error.filename or 'The system'}: {error.strerror or error}.")
-    except Busy:
-        return _failed("The database is busy with another import; nothing was changed.")
-    except sqlalchemy.exc.DBAPIError as error:
-        return _failed(f"The database cannot be used: {_first_line(error.orig)}.")
-    except (sqlite3.Error, psycopg.Error) as error:
-        return _failed(f"The database cannot be used: {_first_line(error)}.")
+    except Exception as error:  # the outermost door of a command
+        # Loaded when something has failed: the classes of these errors come with the libraries that raise them.
+        from commands.failures import sentence_of
+
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        return _failed(sentence)
 
 
 def _failed(sentence: str, status: int = 1) -> int:
     click.echo(sentence, err=True)
     return status
-
-
-def _first_line(error: object) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 if __name__ == "__main__":

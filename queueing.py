@@ -5,42 +5,19 @@ A queue that cannot be reached fails nothing: what was asked for stands in the d
 
 from __future__ import annotations
 
-import json
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import psycopg
-import redis
-from huey import Huey, PostgresHuey, RedisHuey, SqliteHuey
-from huey.exceptions import HueyException
-from huey.registry import Message
-from huey.serializer import Serializer
-from sqlalchemy import make_url
+if TYPE_CHECKING:
+    from huey import Huey
 
 log = logging.getLogger("tillgate.queue")
 
 PORTION, DELIVERY = "portion", "delivery"
-# Seconds that a message waits for SQLite's lock, or for a queue on another host to answer.
-PATIENCE = 5
-
-# What the kinds of queue raise when they cannot be reached or used.
-UNREACHABLE = (sqlite3.Error, psycopg.Error, redis.RedisError, HueyException, OSError)
-
 Handler = Callable[..., object]
-
-
-class JsonSerializer(Serializer):  # type: ignore[misc]
-    """Messages as JSON, for huey's own way is pickle: who can write to the queue can ask for work, and for nothing else."""
-
-    def _serialize(self, data: object) -> bytes:
-        return json.dumps(data).encode()
-
-    def _deserialize(self, data: bytes) -> object:
-        return Message(*json.loads(bytes(data)))
 
 
 class HueyQueue:
@@ -61,12 +38,12 @@ class HueyQueue:
         self._put(DELIVERY, delivery_id)
 
     def consume(self, name: str, handler: Handler) -> Huey:
-        """The huey whose messages of one kind `handler` is called with. Raises UNREACHABLE."""
+        """The huey whose messages of one kind `handler` is called with. Raises huey_instance.UNREACHABLE."""
         self._handlers[name] = handler
         return self._opened(name)[0]
 
     def waiting(self) -> int:
-        """How many messages wait. Raises UNREACHABLE."""
+        """How many messages wait. Raises huey_instance.UNREACHABLE."""
         return sum(self._opened(name)[0].storage.queue_size() for name in (PORTION, DELIVERY))
 
     def close(self) -> None:
@@ -77,7 +54,7 @@ class HueyQueue:
     def _opened(self, name: str) -> tuple[Huey, Handler]:
         with self._guard:
             if name not in self._hueys:
-                huey = _huey(self._url, f"tillgate-{name}")
+                huey = _huey_instance().open_huey(self._url, f"tillgate-{name}")
 
                 def handle(*arguments: object) -> None:
                     self._handlers[name](*arguments)
@@ -89,22 +66,12 @@ class HueyQueue:
         try:
             _, ask = self._opened(name)
             ask(*arguments)
-        except UNREACHABLE as error:
+        except _huey_instance().UNREACHABLE as error:
             log.warning("cannot ask for a %s: %s; recovery will", name, type(error).__qualname__)
 
 
-def _huey(url: str, name: str) -> Huey:
-    options: dict[str, Any] = {"name": name, "results": False, "serializer": JsonSerializer(), "utc": True}
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        file = Path(parsed.database or "queue.db")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return SqliteHuey(filename=str(file), strict_fifo=True, timeout=PATIENCE, **options)
-    if backend == "postgresql":
-        patient = {"connect_timeout": str(PATIENCE), **parsed.query}
-        dsn = parsed.set(drivername="postgresql", query=patient).render_as_string(hide_password=False)
-        return PostgresHuey(dsn=dsn, **options)
-    # A blocking read takes a second of its own; an answer that takes longer than the rest will not come.
-    pool = redis.ConnectionPool.from_url(url, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE)
-    return RedisHuey(connection_pool=pool, **options)
+def _huey_instance() -> ModuleType:
+    """Loaded when a message is put or taken: huey loads the drivers of all its kinds of queue, 200 ms and 25 MB."""
+    import huey_instance
+
+    return huey_instance

@@ -10,9 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -43,7 +48,6 @@ def rate(value: object) -> object:
     text = str(value).strip().lower()
     if text in ("", "none"):
         return "none"
-    # Imported here: it takes 60 ms, and the defaults need no look.
     from limits import parse_many
 
     try:
@@ -71,6 +75,8 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
+        # The defaults are right, and looking at the rates would load `limits`: 70 ms of processor time.
+        validate_default=False,
     )
 
     data_dir: Path = Field(
@@ -207,7 +213,7 @@ def _layers() -> dict[str, set[str]]:
     long = {name.upper() if name.upper().startswith(PREFIX) else (PREFIX + name).upper() for name in toml}
     return {
         "environment": {name.upper() for name, value in os.environ.items() if value},
-        str(DOTENV): {name.upper() for name, value in dotenv_values(DOTENV).items() if value},
+        str(DOTENV): {name.upper() for name in DotEnvSettingsSource(Settings).env_vars},
         str(TOML): long,
     }
 

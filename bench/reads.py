@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 from pydantic import SecretStr
 
-from app import open_core
 from bench import form, stores
 from bench.gateway import Gateway
 from bench.load import percentile
@@ -23,6 +22,7 @@ from bench.setting import Setting
 from commands import customers as command
 from importing import batch_status
 from importing.context import Context
+from installation import open_core
 from legacy_api.calls import SERVED
 from settings import Settings
 from storage.queries import accounts, batches, customers

@@ -1,6 +1,6 @@
 """`make bench`: all measurements, one part after another, into bench/RESULTS.md.
 
-    python -m bench.run [--only imports,undo,servers,small,during,reads,rivals,jobs] [--rows …] [--pairs 5] [--quick]
+    python -m bench.run [--only imports,undo,servers,small,during,reads,rivals,jobs,startup] [--rows …] [--pairs 5] [--quick]
 
 A pair is one run of the floor and one of Tillgate, back to back, on fresh copies of the same customers, with default
 settings. Measure on a machine that does nothing else.
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from bench import during, imports, jobs, reads, results, rivals, servers, small, stores, undos
+from bench import during, imports, jobs, reads, results, rivals, servers, small, startup, stores, undos
 from bench.results import Section
 from bench.setting import Setting
 
@@ -27,6 +27,7 @@ PARTS: Mapping[str, Callable[[Setting], Iterator[Section]]] = {
     "reads": reads.measure,
     "rivals": rivals.measure,
     "jobs": jobs.measure,
+    "startup": startup.measure,
 }
 OUTPUT = Path(__file__).with_name("RESULTS.md")
 DATABASES = ("sqlite", "postgresql")

@@ -14,12 +14,12 @@ from typing import Any, Protocol, Self
 
 from pydantic import SecretStr
 
-from app import open_core
 from bench.form import ACCOUNT, CAMPAIGN, COLUMNS, KEY, NEIGHBOUR
 from importing import account_settings as accounts_of_batches
 from importing import fields, import_batch
 from importing.batch import Batch, Delimited, Header, Source
 from importing.context import Context
+from installation import open_core
 from settings import Settings
 from storage import migrate
 from storage.queries import accounts

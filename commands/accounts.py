@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from commands.opening import checked_id, opened, writing
-from commands.printing import iso, json_option, print_json, print_table, say
+from commands.context import checked_id, opened, writing
+from commands.output import json_option, print_json, print_table, say
+from importing.times import iso_seconds
 from storage.queries import accounts
 
 
@@ -53,7 +54,9 @@ def list_(as_json: bool) -> None:
     """
     with opened() as context, context.database.reading() as connection:
         found = accounts.list_accounts(connection)
-    rows = [{**{n: row[n] for n in ("account_id", "name")}, "created_at": iso(row["created_at"])} for row in found]
+    rows = [
+        {**{n: row[n] for n in ("account_id", "name")}, "created_at": iso_seconds(row["created_at"])} for row in found
+    ]
     if as_json:
         print_json(rows)
     else:

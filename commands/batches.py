@@ -9,11 +9,12 @@ from typing import Any
 import click
 from sqlalchemy import RowMapping
 
-from commands.opening import account_row, opened, writing
-from commands.printing import iso, json_option, plural, print_json, print_table, say
+from commands.context import account_row, opened, writing
+from commands.output import json_option, plural, print_json, print_table, say
 from importing.batch import Conflict, UndoOutcome
 from importing.batch_status import BatchProgress, make_status
 from importing.errors import ApiError, Problem
+from importing.times import iso_seconds
 from importing.undo import undo_batch as undoing
 from storage.queries import accounts
 from storage.queries import batches as stored
@@ -114,7 +115,7 @@ def _as_json(row: stored.BatchRow) -> dict[str, Any]:
         "keep_undo": bool(row["keep_undo"]),
         "undoes": row["undoes"] or "",
         **{name: row[column] for name, column in _counts(row["kind"]).items()},
-        "created_at": iso(row["created_at"]),
+        "created_at": iso_seconds(row["created_at"]),
         "progress": _progress_object(make_status(row).progress),
         "reason": {"code": reason.code, "message": reason.message} if reason else None,
     }

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import click
 
-from commands.opening import account_row, checked_id, opened, writing
-from commands.printing import iso, json_option, print_json, print_table, say
+from commands.context import account_row, checked_id, opened, writing
+from commands.output import json_option, print_json, print_table, say
 from importing.account_settings import KIND_OF_TYPE
 from importing.batch import CampaignType
+from importing.times import iso_seconds
 from storage.queries import accounts
 
 TYPES = [kind.value for kind in CampaignType]
@@ -79,7 +80,7 @@ def list_campaigns(account_id: str, as_json: bool) -> None:
             "id": row["campaign_id"],
             **{name: row[name] for name in ("name", "type", "active")},
             "items": _item_objects([(i["item_id"], i["name"]) for i in items if i["campaign_id"] == row["id"]]),
-            "created_at": iso(row["created_at"]),
+            "created_at": iso_seconds(row["created_at"]),
         }
         for row in found
     ]
@@ -184,7 +185,7 @@ def list_fields(account_id: str, as_json: bool) -> None:
             **{name: row[name] for name in ("label", "type", "choices")},
             "unique": row["is_unique"],
             "searchable": row["searchable"],
-            "created_at": iso(row["created_at"]),
+            "created_at": iso_seconds(row["created_at"]),
         }
         for row in found
     ]

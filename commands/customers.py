@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import click
 from sqlalchemy import Connection
 
-from commands.opening import account_row, opened
-from commands.printing import iso, json_option, money, print_json, print_table
+from commands.context import account_row, opened
+from commands.output import json_option, print_json, print_table
+from importing.checking.amounts import with_decimals
 from importing.fields import PROFILE_FIELDS
 from importing.reading.csv_formula_guard import guard
+from importing.times import iso_seconds
 from storage.queries import accounts
 from storage.queries.customers import Customer, find_customer, stream_customers
 
@@ -82,11 +84,11 @@ def as_object(customer: Customer, fields: Sequence[str]) -> dict[str, object]:
         **{name: row[name] or "" for name in COLUMNS},
         "custom_fields": {name: custom[name] for name in fields if custom.get(name)},
         "attributes": row["attributes"],
-        "campaigns": {campaign: money(balance) for campaign, balance in customer.balances.items()},
+        "campaigns": {campaign: with_decimals(balance) for campaign, balance in customer.balances.items()},
         "has_password": row["password_digest"] != "",
         "has_pin": row["pin_digest"] != "",
-        "created_at": iso(row["created_at"]),
-        "updated_at": iso(row["updated_at"]),
+        "created_at": iso_seconds(row["created_at"]),
+        "updated_at": iso_seconds(row["updated_at"]),
     }
 
 
@@ -105,4 +107,4 @@ def _custom_fields(connection: Connection, account: int) -> list[str]:
 
 
 def _balances(customer: Customer) -> str:
-    return ", ".join(f"{campaign}: {money(balance)}" for campaign, balance in customer.balances.items())
+    return ", ".join(f"{campaign}: {with_decimals(balance)}" for campaign, balance in customer.balances.items())

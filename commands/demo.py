@@ -24,8 +24,8 @@ from lxml import etree
 from rich.console import Console
 from rich.syntax import Syntax
 
-from commands.opening import opened, writing
-from commands.printing import rich_table
+from commands.context import opened, writing
+from commands.terminal_table import rich_table
 from importing import import_batch
 from importing.account_settings import load
 from importing.batch import Batch, CampaignType, Delimited, Source

@@ -16,10 +16,11 @@ import sqlalchemy.exc
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
-from commands.printing import json_option, print_json, print_table
-from queueing import UNREACHABLE, HueyQueue
+from commands.output import json_option, print_json, print_table
+from huey_instance import UNREACHABLE
+from queueing import HueyQueue
 from settings import PREFIX, BadSettings, Settings, load_settings, origins, unknown_names
-from storage import migrate
+from storage import schema_revision
 from storage.engine import Database, Kind
 
 # Clocks that differ by more would misdate undo states and keys between the hosts and the database.
@@ -166,7 +167,7 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_schema(database: Database, shown: str) -> Iterator[Finding]:
-    current, head = migrate.current_revision(database), migrate.newest_revision()
+    current, head = schema_revision.current(database), schema_revision.newest()
     if current == head:
         yield Finding("database", True, f"{shown} is reachable and at revision {head}.")
     else:

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from commands.datafile import DataFile, charset_of, data_in, delimiter_of, named_columns, on_disk
-from commands.opening import account_row, opened
-from commands.printing import json_option, plural, print_json, print_table, say
+from commands.context import account_row, opened
+from commands.input_file import DataFile, charset_of, data_in, delimiter_of, named_columns, on_disk
+from commands.output import json_option, plural, print_json, print_table, say
 from commands.progress import reading
 from importing import import_batch
 from importing.account_settings import AccountSettings, load

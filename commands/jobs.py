@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from commands.opening import opened
-from commands.printing import json_option, print_json, say
+from commands.context import opened
+from commands.output import json_option, print_json, say
 from importing import batch_status, failed_rows_file
 from importing.context import Context
 from importing.errors import ApiError

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from commands.printing import say
+from commands.output import say
 
 # Without a terminal, only what takes a while is worth more than a first line.
 QUARTERS_FROM = 4_000_000

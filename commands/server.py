@@ -11,9 +11,11 @@ from typing import Any
 import click
 
 import storage
-from commands.opening import opened
-from commands.printing import json_option, print_json, say
+from commands.context import opened
+from commands.output import json_option, print_json, say
+from installation import open_core
 from settings import Settings, load_settings
+from storage import schema_revision
 from storage.engine import Database
 
 
@@ -80,7 +82,6 @@ def worker() -> None:
 
 
 def _work_on_jobs(settings: Settings, goes_on: Callable[[], bool], *, maintain: bool = False) -> None:
-    from app import open_core
     from server import maintenance
     from server.job_worker import JobWorker
 
@@ -122,16 +123,16 @@ def migrate(revision: str | None, as_json: bool) -> None:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url, settings.data_dir)
     try:
-        before = migrations.current_revision(database)
+        before = schema_revision.current(database)
         if revision is None:
             migrations.upgrade(database)
         else:
             _move(database, revision)
-        after = migrations.current_revision(database)
+        after = schema_revision.current(database)
     finally:
         database.dispose()
     if as_json:
-        print_json({"before": before or "", "after": after or "", "head": migrations.newest_revision()})
+        print_json({"before": before or "", "after": after or "", "head": schema_revision.newest()})
     else:
         say(f"The database is at revision {after or 'base'}{'; nothing was to do' if after == before else ''}.")
 
@@ -142,7 +143,7 @@ def _move(database: Database, revision: str) -> None:
     from storage import migrate as migrations
 
     try:
-        if _is_older(revision, migrations.current_revision(database)):
+        if _is_older(revision, schema_revision.current(database)):
             migrations.downgrade(database, revision)
         else:
             migrations.upgrade(database, revision)

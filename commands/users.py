@@ -9,9 +9,10 @@ import click
 from sqlalchemy import Connection, RowMapping
 
 from auth import admin_sessions
-from commands.opening import account_row, checked_id, opened, writing
-from commands.printing import iso, json_option, print_json, print_table, say
+from commands.context import account_row, checked_id, opened, writing
+from commands.output import json_option, print_json, print_table, say
 from crypto import digests
+from importing.times import iso_seconds
 from storage.engine import now_ms
 from storage.queries import accounts, admins
 
@@ -90,9 +91,9 @@ def rotate(user_id: str, overlap: int, as_json: bool) -> None:
         accounts.rotate_user(connection, user_id, context.digests.api_key(key), until)
         accounts.add_audit_line(connection, row["account_id"], "cli", "user rotate", user_id)
     if as_json:
-        print_json({"user_id": user_id, "api_key": key, "old_key_until": iso(until)})
+        print_json({"user_id": user_id, "api_key": key, "old_key_until": iso_seconds(until)})
         return
-    say(f"The API user {user_id} has a new key, shown only now. The old one works until {iso(until)}.")
+    say(f"The API user {user_id} has a new key, shown only now. The old one works until {iso_seconds(until)}.")
     click.echo(key)
 
 
@@ -198,7 +199,7 @@ def _user_row(connection: Connection, user_id: str) -> RowMapping:
 
 def _times(row: RowMapping) -> dict[str, str]:
     old = row["old_key_until"]
-    return {"old_key_until": iso(old) if old > now_ms() else "", "created_at": iso(row["created_at"])}
+    return {"old_key_until": iso_seconds(old) if old > now_ms() else "", "created_at": iso_seconds(row["created_at"])}
 
 
 def _password(from_stdin: bool) -> str:

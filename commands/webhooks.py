@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 from sqlalchemy import Connection, RowMapping
 
-from commands.opening import account_row, opened, writing
-from commands.printing import iso, json_option, print_json, print_table, say
+from commands.context import account_row, opened, writing
+from commands.output import json_option, print_json, print_table, say
 from crypto.encryption import DecryptionError
+from importing.times import iso_seconds
 from storage.queries import accounts
 from storage.queries import webhooks as stored
 from webhooks import deliveries
@@ -128,7 +129,7 @@ def _line(connection: Connection, row: RowMapping) -> dict[str, object]:
         "waiting": sum(counts.get(state, 0) for state in stored.OPEN_STATES),
         "failed": counts.get("failed", 0),
         "last_attempt": "" if last is None else last["error"] or last["state"],
-        "created_at": iso(row["created_at"]),
+        "created_at": iso_seconds(row["created_at"]),
     }
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from huey.consumer import Consumer as HueyConsumer
 
+from huey_instance import UNREACHABLE
 from importing.context import Context
 from importing.jobs import lifecycle
-from queueing import DELIVERY, PORTION, UNREACHABLE, HueyQueue
+from queueing import DELIVERY, PORTION, HueyQueue
 from webhooks import deliveries
 
 log = logging.getLogger("tillgate.worker")

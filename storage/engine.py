@@ -13,19 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from storage import staging
 from storage.checkpoint import Checkpoints, checkpointing
+from storage.driver_errors import is_lock_timeout, operational_errors
 from storage.inflight import InFlight
 from storage.seats import Seated, Seats
 from storage.turn import Busy, Lines, WriteTurn, begin_writing
-from storage.wire import Wire
 from storage.workspace import Workspace
-from storage.workspaces import PostgresqlWorkspace, SqliteWorkspace, Turns
+from storage.workspaces import SqliteWorkspace, Turns
 
 __all__ = ["Busy", "Database", "Expected", "Kind", "now_ms"]
 
@@ -123,7 +122,7 @@ class Database:
             try:
                 yield connection
             except Exception as error:
-                if isinstance(getattr(error, "orig", None), psycopg.errors.LockNotAvailable):
+                if is_lock_timeout(error):
                     raise Busy from error
                 raise
 
@@ -153,6 +152,8 @@ class Database:
     def _workspace(self, fairy: PoolProxiedConnection, waited: float = 0.0) -> Workspace:
         driver: Any = fairy.driver_connection
         if self.kind is Kind.POSTGRESQL:
+            from storage.postgres_workspace import PostgresqlWorkspace
+
             return PostgresqlWorkspace(driver, fairy.info[WIRE], self._lines, waited)
         return SqliteWorkspace(driver, Turns(driver, self._turn, self._checkpoints), waited)
 
@@ -222,7 +223,7 @@ class Database:
     def _connected(self) -> PoolProxiedConnection:
         try:
             return self.engine.raw_connection()
-        except (sqlite3.OperationalError, psycopg.OperationalError) as error:
+        except operational_errors() as error:
             raise OperationalError("connect", None, error) from error
 
     def _seated(self) -> PoolProxiedConnection:
@@ -327,6 +328,8 @@ def _tune_sqlite(engine: Engine) -> None:
 
 
 def _tune_postgresql(engine: Engine) -> None:
+    from storage.wire import Wire
+
     @event.listens_for(engine, "connect")
     def connect(connection: Any, record: ConnectionPoolEntry) -> None:
         # What it prepares it forgets at every rollback, and what others have prepared with it.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from storage.engine import Database, Kind
+from storage.schema_revision import MIGRATIONS
 
 # Any fixed number: whoever migrates a PostgreSQL database holds this advisory lock.
 MIGRATION_LOCK = 74_117_001
@@ -26,22 +23,9 @@ def downgrade(database: Database, revision: str) -> None:
     _run_migration(database, lambda config: command.downgrade(config, revision))
 
 
-def current_revision(database: Database) -> str | None:
-    """The revision that the database is at, None for an empty one."""
-    with database.reading() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def newest_revision() -> str:
-    """The revision that this release needs."""
-    revision = ScriptDirectory.from_config(_alembic_config()).get_current_head()
-    assert revision is not None
-    return revision
-
-
 def _alembic_config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     return config
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage.spelling import numbered, spelled
-from storage.wire import Found, Waiting, Wire
+
+if TYPE_CHECKING:
+    from storage.wire import Wire
 
 FETCH = 1000
 # Rows of one INSERT on SQLite: a step of the driver for each costs a sixth of the whole filling.
@@ -32,6 +35,28 @@ ROOMY_KB = 53_248
 # What a connection remembers: the temporary tables that were ever filled, and how many deleted rows they may hold.
 USED, DEAD = "tillgate_used", "tillgate_dead"
 _numbers = itertools.count()
+
+
+class Found:
+    """What a statement found: how many rows it touched, and the rows of a query that has few."""
+
+    __slots__ = ("count", "rows")
+
+    def __init__(self, count: int, rows: list[tuple[Any, ...]]) -> None:
+        self.count = count
+        self.rows = rows
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A statement on its way. When its exchange is `over`, `found` is there, or what to do if it was not run is done.
+
+    Whoever looks later than that needs no connection, which may be somebody else's by then.
+    """
+
+    otherwise: Callable[[], object] | None = None
+    over: bool = False
+    found: Found | None = None
 
 
 class OnItsWay:

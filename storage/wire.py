@@ -9,7 +9,6 @@ from __future__ import annotations
 import select
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,8 @@ import psycopg
 from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
+
+from storage.statements import Found, Waiting
 
 # Statements that stay prepared on a connection. A batch has some sixty, and an undo as many.
 KEPT = 300
@@ -27,28 +28,6 @@ GOOD = frozenset((pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK))
 
 Dump = Callable[[Any], bytes | None]
 Kinds = tuple[type, ...]
-
-
-class Found:
-    """What a statement found: how many rows it touched, and the rows of a query that has few."""
-
-    __slots__ = ("count", "rows")
-
-    def __init__(self, count: int, rows: list[tuple[Any, ...]]) -> None:
-        self.count = count
-        self.rows = rows
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A statement on its way. When its exchange is `over`, `found` is there, or what to do if it was not run is done.
-
-    Whoever looks later than that needs no connection, which may be somebody else's by then.
-    """
-
-    otherwise: Callable[[], object] | None = None
-    over: bool = False
-    found: Found | None = None
 
 
 class Wire:

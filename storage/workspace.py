@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from storage.statements import Statements
-from storage.wire import Wire
+
+if TYPE_CHECKING:
+    from storage.wire import Wire
 
 LEAST_WAIT = 0.1
 

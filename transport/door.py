@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import errno
 import logging
-import sqlite3
 import traceback
 
-import psycopg
 import sqlalchemy.exc
 
 from importing.errors import ApiError
+from storage.driver_errors import operational_errors
 from storage.engine import Busy
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-UNAVAILABLE = (
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.TimeoutError,
-    sqlite3.OperationalError,
-    psycopg.OperationalError,
-)
+UNAVAILABLE = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError)
 
 
 def fault_of(error: Exception, request_id: str, log: logging.Logger) -> ApiError:
@@ -30,7 +24,7 @@ def fault_of(error: Exception, request_id: str, log: logging.Logger) -> ApiError
     if isinstance(error, Busy):
         log.info("request %s refused: busy", request_id)
         return ApiError("busy")
-    if isinstance(error, UNAVAILABLE):
+    if isinstance(error, (*UNAVAILABLE, *operational_errors())):
         # The driver's own words name files, hosts and tables; values stand in errors of other kinds.
         words = " ".join(str(getattr(error, "orig", error)).split())
         log.error("request %s failed: %s; %s", request_id, words, _described(error))

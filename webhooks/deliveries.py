@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +23,7 @@ from crypto.encryption import Cipher, DecryptionError
 from importing.batch_status import make_status
 from importing.context import Context
 from importing.jobs.queue import put_deliveries
+from importing.times import iso_seconds
 from storage.engine import Busy, now_ms
 from storage.queries import batches
 from storage.queries import webhooks as stored
@@ -90,7 +90,7 @@ def test_webhook(
     message = {
         "id": secrets.token_hex(8),
         "event": TEST_EVENT,
-        "created_at": _iso_time(now_ms()),
+        "created_at": iso_seconds(now_ms()),
         "account_id": account_id,
     }
     secret = _make_cipher(context).decrypt(webhook["secret"], _secret_place(webhook["account_id"], webhook["id"]))
@@ -176,7 +176,7 @@ def _post_delivery(context: Context, sending: ClaimedDelivery, options: PostOpti
     message = {
         "id": sending.id,
         "event": sending.event,
-        "created_at": _iso_time(sending.created_at),
+        "created_at": iso_seconds(sending.created_at),
         "account_id": sending.account_id,
         "batch": _batch_message(row),
     }
@@ -209,9 +209,9 @@ def _batch_message(row: batches.BatchRow) -> dict[str, object]:
         "kind": batch.kind,
         "status": batch.status,
         "face": batch.face,
-        "created_at": _iso_time(batch.created_at),
-        "started_at": _iso_time(batch.started_at),
-        "ended_at": _iso_time(batch.ended_at),
+        "created_at": iso_seconds(batch.created_at),
+        "started_at": iso_seconds(batch.started_at) if batch.started_at else None,
+        "ended_at": iso_seconds(batch.ended_at) if batch.ended_at else None,
     }
     if batch.kind == "undo":
         counts = {"restored": row["updated"], "removed": row["ignored"], "kept": row["failed"]}
@@ -219,12 +219,6 @@ def _batch_message(row: batches.BatchRow) -> dict[str, object]:
     progress, counts = batch.progress, {n: row[n] for n in ("new", "updated", "unchanged", "ignored", "failed")}
     message |= {"rows": progress.total, "processed": progress.processed, **counts}
     return message if batch.reason is None else {**message, "reason": batch.reason.code}
-
-
-def _iso_time(milliseconds: int) -> str | None:
-    if not milliseconds:
-        return None
-    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _post_options(context: Context) -> PostOptions:

@@ -1,4 +1,4 @@
-"""What `auto_add` adds: amounts in hundredths, as people and terminals write them. Source: docs/protocol.md, Rows."""
+"""Amounts, kept in hundredths: read as people and terminals write them, and written. Source: docs/protocol.md, Rows."""
 
 from __future__ import annotations
 
@@ -31,6 +31,16 @@ def parse_hundredths(text: str) -> int:
     if len(whole) > MAX_WHOLE_DIGITS:
         raise InvalidValue("bad_amount")
     return int(whole or "0") * HUNDREDTHS_IN_ONE + int((decimals or only_decimals or "").ljust(2, "0"))
+
+
+def with_decimals(amount: int) -> str:
+    """An amount of hundredths with two decimals.
+
+    >>> with_decimals(2500), with_decimals(-5)
+    ('25.00', '-0.05')
+    """
+    sign = "-" if amount < 0 else ""
+    return f"{sign}{abs(amount) // HUNDREDTHS_IN_ONE}.{abs(amount) % HUNDREDTHS_IN_ONE:02d}"
 
 
 def parse_addition(text: str, campaign: Campaign | None) -> Addition:

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 from sqlalchemy import Connection, func, select, text
 
-from app import open_core
+from installation import open_core
 from settings import Settings
 from storage import tables
 from tests.conftest import Blank

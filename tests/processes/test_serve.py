@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from app import open_core
+from installation import open_core
 from settings import Settings
 from tests.conftest import Blank
 from tests.support.demo_accounts import open_accounts

@@ -22,11 +22,12 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
 import cli
+import huey_instance
 import queueing
-from app import open_core
 from importing import batch_status
 from importing.context import Context
 from importing.jobs import lifecycle
+from installation import open_core
 from server.job_worker import JobWorker
 from settings import Settings
 from storage.engine import Busy, Database, Kind
@@ -401,7 +402,7 @@ def test_recovery_outlives_whatever_it_meets(
 
 @pytest.mark.parametrize("kind", ["postgresql", "redis"])
 def test_a_queue_that_never_answers_is_not_waited_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queueing, "PATIENCE", 2)
+    monkeypatch.setattr(huey_instance, "PATIENCE", 2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         queue = queueing.HueyQueue(f"{kind}://127.0.0.1:{deaf.getsockname()[1]}/0")
         asking = threading.Thread(target=queue.put_chunk, args=("batch", 0), daemon=True)

@@ -10,8 +10,8 @@ import click
 import pytest
 
 import cli
-from app import open_core
 from crypto import digests
+from installation import open_core
 from settings import load_settings
 from storage import tables
 from storage.queries import admins

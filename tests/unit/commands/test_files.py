@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import open_core
 from importing.reading.csv_formula_guard import guard, unguard
+from installation import open_core
 from settings import load_settings
 from storage import tables
 from tests.conftest import Blank

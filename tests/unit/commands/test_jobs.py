@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app import open_core
 from importing.batch import OnError
 from importing.context import Context
 from importing.jobs import chunk, lifecycle
+from installation import open_core
 from settings import load_settings
 from storage import tables
 from tests.conftest import Blank

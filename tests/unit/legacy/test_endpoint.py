@@ -15,10 +15,11 @@ from lxml import etree
 from pydantic import SecretStr
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 
-from app import create_app, open_core
+from app import create_app
 from auth.authenticate import Access, authenticate
 from importing.context import Context
 from importing.errors import API_ERRORS, ApiError
+from installation import open_core
 from legacy_api import calls, face
 from legacy_api.calls import Call
 from legacy_api.envelope import Asked

@@ -11,7 +11,8 @@ from psycopg.pq import TransactionStatus
 
 from importing.batch import Mode
 from storage import wire as wires
-from storage.wire import Waiting, Wire
+from storage.statements import Waiting
+from storage.wire import Wire
 from tests.support.postgres_server import PostgresServer
 
 

@@ -1,0 +1,23 @@
+"""An installation: the core, opened as the settings say. It serves no HTTP, so that a command loads no web framework."""
+
+from __future__ import annotations
+
+from crypto.digests import Digests
+from importing.context import Context
+from queueing import HueyQueue
+from settings import Settings, secret_key
+from storage.engine import Database
+
+
+def open_core(settings: Settings) -> Context:
+    """The core that the settings describe, with its database open."""
+    return Context(
+        Database(settings.database_url, settings.data_dir),
+        Digests(secret_key(settings)),
+        settings.write_wait,
+        settings.undo_keep,
+        settings.undo_days,
+        settings.job_lease,
+        HueyQueue(settings.queue_url),
+        settings.webhook_private,
+    )
