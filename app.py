@@ -9,8 +9,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import modern_api
 from importing.context import Context
 from installation import open_core
-from legacy_api import face
-from legacy_api.form import Limits
+from legacy_api.endpoint import LegacyOptions, legacy_blueprint
+from legacy_api.form import FormLimits
 from modern_api.routes import ModernOptions
 from settings import Settings, load_settings
 from transport.rate import Limiter, Whose, store_at
@@ -25,7 +25,7 @@ def create_app(settings: Settings | None = None, context: Context | None = None)
     app.register_error_handler(HTTPException, _error_page)
     context = context or open_core(settings)
     limiter = _limiter(settings)
-    face.mount(app, context, _options(settings, limiter))
+    app.register_blueprint(legacy_blueprint(context, _legacy_options(settings, limiter)))
     modern_api.register(app, context, ModernOptions(settings.max_body, settings.data_dir, limiter))
     if settings.trust_proxy:
         hops = settings.trust_proxy
@@ -42,9 +42,9 @@ def _limiter(settings: Settings) -> Limiter:
     return Limiter(store_at(settings.queue_url, settings.data_dir), limits)
 
 
-def _options(settings: Settings, limiter: Limiter) -> face.Options:
-    limits = Limits(max_body=settings.max_body, spool_dir=settings.data_dir)
-    return face.Options(limits, settings.legacy_get, settings.legacy_status == "http", limiter)
+def _legacy_options(settings: Settings, limiter: Limiter) -> LegacyOptions:
+    limits = FormLimits(max_body=settings.max_body, spool_dir=settings.data_dir)
+    return LegacyOptions(limits, settings.legacy_get, settings.legacy_status == "http", limiter)
 
 
 def _error_page(error: HTTPException) -> Response:

@@ -52,7 +52,7 @@ def measure(setting: Setting) -> Iterator[Section]:
     section = Section(
         "While a big batch is being imported",
         f"{CLIENTS} keep-alive clients, and as many workers as `tillgate serve` has by default. Reads are JSONP GETs of "
-        f"`{small.read_call()}`. A free core is one that the import alone, PostgreSQL's part included, leaves idle.",
+        f"`{small.STATUS}`. A free core is one that the import alone, PostgreSQL's part included, leaves idle.",
         ("database", "rows of the batch", "what", "idle", "during", "ratio", "bar", "rounds"),
     )
     section.start()

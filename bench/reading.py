@@ -15,10 +15,10 @@ from bench.gateway import memory
 from importing.batch import Delimited
 from importing.reading.row_reader import read_blocks
 from importing.reading.split_rows import split_block
-from legacy_api.form import Limits, read_form
+from legacy_api.form import FormLimits, read_form
 
 RUNS = 5
-LIMITS = Limits(max_body=1 << 30)
+LIMITS = FormLimits(max_body=1 << 30)
 
 
 class Stream:

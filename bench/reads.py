@@ -23,7 +23,7 @@ from commands import customers as command
 from importing import batch_status
 from importing.context import Context
 from installation import open_core
-from legacy_api.calls import SERVED
+from legacy_api import calls
 from settings import Settings
 from storage.queries import accounts, batches, customers
 
@@ -76,7 +76,7 @@ def _small_batches(gateway: Gateway) -> str:
 
 def _over_http(gateway: Gateway, asked: Mapping[str, str]) -> Iterator[tuple[str, list[float]]]:
     for name, fields in CALLS.items():
-        if name in SERVED:
+        if calls.CALLS.get(name) is not None:
             values = {field: value.format(**asked) for field, value in fields.items()}
             yield f"HTTP: {name}", [gateway.call(name, **values).seconds for _ in range(TIMES)]
 

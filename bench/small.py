@@ -19,15 +19,12 @@ from bench.load import Load
 from bench.results import Section
 from bench.setting import Setting
 from bench.stores import Store
-from legacy_api.calls import SERVED
 
 CUSTOMERS = 10_000
 REQUESTS = 20_000
 QUICK = 1_000
 ROWS = 3
 STATUS = "customers_batch_status"
-# Refused by name after the credentials were checked: what a read costs but for the reading, where there is none.
-STAND_IN = "generate_card_number"
 GOOD = '"success"'
 POSTS, READS, BY_FLASK = "3-row posts", "JSONP reads", "JSONP reads, of Flask's constant answer"
 LEAST_RATE = {POSTS: 0.6, READS: 0.5, BY_FLASK: 0.5}
@@ -39,7 +36,7 @@ def measure(setting: Setting) -> Iterator[Section]:
     section = Section(
         "Small posts and reads",
         "Posts of 3 rows, all updates with points, everything on, `synchronous=FULL`, against the raw server writing "
-        f"such rows with a before-image; JSONP GETs of `{read_call()}` against its constant answer, from the bare server and "
+        f"such rows with a before-image; JSONP GETs of `{STATUS}` against its constant answer, from the bare server and "
         "by way of Flask. Rates are replies "
         "a second, times milliseconds; the shares are medians of the pairs'.",
         (
@@ -56,11 +53,6 @@ def measure(setting: Setting) -> Iterator[Section]:
                 for clients in setting.clients:
                     _load(setting, store, first, (workers, clients), section)
     yield section
-
-
-def read_call() -> str:
-    """The `type` that a read asks for."""
-    return STATUS if STATUS in SERVED else STAND_IN
 
 
 def requests(setting: Setting, file: Path, name: str, texts: list[str], good: str) -> Path:
@@ -91,11 +83,10 @@ def posts(setting: Setting, file: Path, account: str = form.ACCOUNT) -> tuple[Pa
 
 def reads(setting: Setting, file: Path, gateway: Gateway) -> Path:
     """Requests that each ask for the status of a batch, just made, as a widget does."""
-    name = read_call()
     made = gateway.post(form.of_fields(form.batch_fields(details="yes", profiles_data="read-1|\n")))
-    fields = {**form.credentials(), "type": name, "batch_id": made.batch_id, "callback": "f"}
+    fields = {**form.credentials(), "type": STATUS, "batch_id": made.batch_id, "callback": "f"}
     text = load.as_request(b"", "", f"/?{urlencode(fields)}")
-    return requests(setting, file, "reads", [text], GOOD if name == STATUS else "/**/f(")
+    return requests(setting, file, "reads", [text], GOOD)
 
 
 @contextmanager

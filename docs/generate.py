@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,13 @@ from auth import lockout
 from cli import tillgate
 from docs import modern_tables
 from importing.account_settings import KIND_OF_TYPE
-from importing.errors import API_ERRORS, PROBLEMS, WARNINGS, ErrorCategory, ErrorSpec
+from importing.errors import API_ERRORS, PROBLEMS, WARNINGS, ErrorSpec
 from importing.fields import HEADER_ALIASES, STANDARD_FIELDS, Field, FieldDestination, FieldKind, make_custom_field
 from importing.reading import row_reader
-from legacy_api import calls, collector, envelope, face
-from legacy_api.form import Limits
+from legacy_api import calls, form_collector
+from legacy_api.endpoint import error_status
+from legacy_api.form import FormLimits
+from legacy_api.parameters import LONGEST_REQUEST_ID
 from server import early_refusals, gthread_worker, maintenance, process
 from settings import PREFIX, Settings
 
@@ -138,8 +139,12 @@ def later_parameters() -> Iterator[str]:
 
 
 def call_table() -> Iterator[str]:
-    rows = [(f"`{name}`", "yes", "needed" if call.imports else "") for name, call in calls.SERVED.items()]
-    rows += [(f"`{name}`", "not yet: refused by name", "") for name in sorted(calls.NOT_YET)]
+    rows = [
+        (f"`{name}`", "yes", "needed" if call.imports else "")
+        if call
+        else (f"`{name}`", "not yet: refused by name", "")
+        for name, call in calls.CALLS.items()
+    ]
     yield from _table(("type", "served", "right to import"), rows)
 
 
@@ -148,8 +153,8 @@ def fault_table() -> Iterator[str]:
         (
             f"`{fault.code}`",
             _template(fault) + _where(fault.code),
-            str(status(fault.category, http=False)),
-            str(status(fault.category, http=True)),
+            str(error_status(fault.category, http_status=False).value),
+            str(error_status(fault.category, http_status=True).value),
         )
         for fault in API_ERRORS.values()
     )
@@ -164,15 +169,6 @@ def _where(code: str) -> str:
     if code in MODERN_ONLY:
         return " (modern protocols only)"
     return " (signing in only)" if code in SIGN_IN_ONLY else ""
-
-
-def status(category: ErrorCategory, *, http: bool) -> int:
-    """The HTTP status of a refusal, JSONP apart, under either value of TILLGATE_LEGACY_STATUS."""
-    if category is ErrorCategory.BUSY:
-        return HTTPStatus.SERVICE_UNAVAILABLE.value
-    if category is ErrorCategory.BUG:
-        return HTTPStatus.INTERNAL_SERVER_ERROR.value
-    return face.STATUS.get(category, HTTPStatus.BAD_REQUEST).value if http else HTTPStatus.OK.value
 
 
 def row_table(declarations: Mapping[str, ErrorSpec]) -> Iterator[str]:
@@ -203,17 +199,17 @@ def limit_table() -> Iterator[str]:
         ("one request, as sent and unpacked", f"{_size(Settings.model_fields['max_body'].default)} (a setting)"),
         ("the address line of a GET", _size(early_refusals.REQUEST_LINE_SIZE)),
         ("one HTTP header · all of them", f"{_size(process.HEADER_SIZE)} · {_size(early_refusals.HEADERS_SIZE)}"),
-        ("fields of a form", f"{collector.MAX_FIELDS:,}"),
+        ("fields of a form", f"{form_collector.MAX_FIELDS:,}"),
         (
             "one known field, `profiles_data` apart · all of them",
-            f"{_size(collector.MAX_FIELD)} · {_size(collector.MAX_FIELDS_SIZE)}",
+            f"{_size(form_collector.MAX_FIELD_SIZE)} · {_size(form_collector.MAX_FIELDS_SIZE)}",
         ),
         (
             "data of all requests that have not shown valid credentials yet, a process",
-            _size(Limits(max_body=0).spool_budget),
+            _size(FormLimits(max_body=0).spool_budget),
         ),
         ("one row", f"{row_reader.MIN_ROW_LIMIT:,} characters, or what its columns allow if that is more"),
-        ("`request_id`", f"{envelope.LONGEST_REQUEST_ID} characters"),
+        ("`request_id`", f"{LONGEST_REQUEST_ID} characters"),
         (
             "failures of a user from an address, within "
             f"{lockout.WINDOW_MS // lockout.MINUTE_MS} minutes · of an address · the lock",

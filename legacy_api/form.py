@@ -1,4 +1,7 @@
-"""A raw WSGI request becomes canonical fields and spooled data. Source: docs/protocol.md, Transport."""
+"""Reads the form of a raw WSGI request: canonical fields, and data in a temporary file.
+
+Source: docs/protocol.md, Transport.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,21 @@ from typing import Any
 from importing.batch import Source
 from importing.errors import ApiError
 from importing.reading.charset import WINDOWS_1252
-from legacy_api.budget import UNAUTHENTICATED, Loan
-from legacy_api.collector import Admit, Collector
-from legacy_api.digest import request_digest
-from legacy_api.sniffing import is_plain, opening, reader
+from legacy_api.form_collector import Admit, FormCollector
+from legacy_api.request_digest import request_digest
+from legacy_api.sniffing import form_reader, is_recognisable, without_leading_blanks
+from legacy_api.spool_budget import UNAUTHENTICATED_SPOOL, SpoolLoan
 from legacy_api.urlencoded import Urlencoded
 from transport.charset import declared
-from transport.reading import read_body
+from transport.request_body import read_body
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes: `max_body` of one body, as sent and unpacked; `spool_budget` of all not yet authenticated, process-wide.
+class FormLimits:
+    """Limits in bytes. `max_body` is for one body, as sent and unpacked. `spool_budget` is for the data of all senders of
+    this process who have not authenticated yet.
 
-    `spool_dir`: where data are spooled, the system's temporary folder by default.
+    `spool_dir` is the folder of the temporary files; by default the system's.
     """
 
     max_body: int
@@ -34,11 +38,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A request that was read. Close it, or use it as a context, when the data are no longer needed.
+    """The form of one request. Close it, or use it in a `with`, when the data are no longer needed.
 
-    `fields`: canonical name -> text, trimmed but for `delimiter`, without `profiles_data`; the one API key that counts
-    is `user_api_key`, wherever it came from. `data`: None where no `profiles_data` came. `charset` for people to read.
-    `data_digest`: the SHA-256 of the data as UTF-8 text, b"" where there are none.
+    `fields` has the trimmed text of every field but `profiles_data` by canonical name. `delimiter` is not trimmed. The one
+    API key that counts is `user_api_key`, wherever it came from. `data` is None if no `profiles_data` came. `charset` is a
+    name for people. `data_digest` is the SHA-256 of the data as UTF-8 text, b"" if there are none.
     """
 
     fields: Mapping[str, str]
@@ -48,7 +52,7 @@ class Form:
 
     @property
     def digest(self) -> bytes:
-        """32 bytes, equal for "the same request" in whatever encoding."""
+        """32 bytes. A repeated request has the same digest, in whatever encoding it comes."""
         return request_digest(self.fields, self.data_digest)
 
     def close(self) -> None:
@@ -62,8 +66,8 @@ class Form:
         self.close()
 
 
-class Unreadable(Exception):
-    """A failure while reading. `fields` is what was read so far, the query included: the reply's format is in it."""
+class UnreadableForm(Exception):
+    """A form could not be read. `fields` are those read so far, from the query too: they say the format of the reply."""
 
     def __init__(self, fault: ApiError, fields: Mapping[str, str]) -> None:
         self.fault = fault
@@ -71,27 +75,27 @@ class Unreadable(Exception):
         super().__init__(fault.code)
 
 
-def read_form(environ: Mapping[str, Any], limits: Limits, admit: Admit) -> Form:
-    """Read the query and, for any method but GET and HEAD, the body, which wins.
+def read_form(environ: Mapping[str, Any], limits: FormLimits, admit: Admit) -> Form:
+    """Read the query and, unless the method is GET or HEAD, the body. A field of the body wins over one of the query.
 
-    `admit(fields so far)` is asked once, at the moment the body's `profiles_data` begin to arrive, if user, key and
-    account have come by then; the ApiError that it raises refuses the request, and the rest is not read. Otherwise the
-    data are spooled within the budget. Raises `Unreadable` for every ApiError; no request makes it raise anything else.
+    When `profiles_data` begin to arrive and user, key and account are known, it calls `admit(fields so far)` once. If that
+    raises a ApiError, the rest of the request is not read. If the credentials come later, the data are spooled within the
+    budget. Raises UnreadableForm for every ApiError. No request makes it raise anything else.
     """
-    loan = Loan(UNAUTHENTICATED, limits.spool_budget)
+    loan = SpoolLoan(UNAUTHENTICATED_SPOOL, limits.spool_budget)
     label = declared(str(environ.get("CONTENT_TYPE") or ""))
-    collector = Collector(limits.spool_dir, loan, admit, _header_key(environ), label)
+    collector = FormCollector(limits.spool_dir, loan, admit, _header_key(environ), label)
     try:
         _read_query(environ, collector)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            collector.early = True
+            collector.asks_early = True
             _read_body(environ, limits, collector)
         charset = collector.charset
         digest = collector.digest(charset)
         return Form(collector.fields(), collector.data(charset), charset.name, digest)
     except ApiError as fault:
         collector.close()
-        raise Unreadable(fault, collector.fields()) from fault
+        raise UnreadableForm(fault, collector.fields()) from fault
     except BaseException:
         collector.close()
         raise
@@ -100,7 +104,7 @@ def read_form(environ: Mapping[str, Any], limits: Limits, admit: Admit) -> Form:
 
 
 def _header_key(environ: Mapping[str, Any]) -> str:
-    """The `api_access_key` header; WSGI spells it the same with underscores and with hyphens."""
+    """The `api_access_key` header. In WSGI its name is the same with underscores and with hyphens."""
     raw = _octets(environ.get("HTTP_API_ACCESS_KEY"))
     try:
         return raw.decode().strip()
@@ -108,16 +112,18 @@ def _header_key(environ: Mapping[str, Any]) -> str:
         return raw.decode(WINDOWS_1252.codec).strip()
 
 
-def _read_query(environ: Mapping[str, Any], collector: Collector) -> None:
+def _read_query(environ: Mapping[str, Any], collector: FormCollector) -> None:
     if query := _octets(environ.get("QUERY_STRING")):
-        Urlencoded(collector).feed_all(query)
+        form = Urlencoded(collector)
+        form.feed(query)
+        form.close()
 
 
-def _read_body(environ: Mapping[str, Any], limits: Limits, collector: Collector) -> None:
+def _read_body(environ: Mapping[str, Any], limits: FormLimits, collector: FormCollector) -> None:
     content_type = str(environ.get("CONTENT_TYPE") or "")
     pieces = read_body(environ, limits.max_body)
     head, failure = _head(pieces, content_type)
-    form = reader(content_type, head, collector) if head else None
+    form = form_reader(content_type, head, collector) if head else None
     if form is not None:
         form.feed(head)
     if failure is not None:
@@ -125,19 +131,19 @@ def _read_body(environ: Mapping[str, Any], limits: Limits, collector: Collector)
     if form is None:
         if head and collector.is_empty:
             raise ApiError("bad_form", reason="it is neither urlencoded nor multipart")
-        return  # PHP's rule: a body of another kind has no fields, those of the query count
+        return  # PHP's rule: a body of another kind has no fields, so those of the query count
     for piece in pieces:
         form.feed(piece)
     form.close()
 
 
 def _head(pieces: Iterator[bytes], content_type: str) -> tuple[bytes, ApiError | None]:
-    """The beginning of a body, as much as says what it is, and the failure that met it: its fields count even then."""
+    """The first bytes of a body, enough to recognise it, and the error that ended them. Their fields count even then."""
     head = b""
     try:
         for piece in pieces:
-            head = opening(head + piece)
-            if is_plain(content_type, head):
+            head = without_leading_blanks(head + piece)
+            if is_recognisable(content_type, head):
                 break
     except ApiError as fault:
         return head, fault
@@ -145,5 +151,5 @@ def _head(pieces: Iterator[bytes], content_type: str) -> tuple[bytes, ApiError |
 
 
 def _octets(text: Any) -> bytes:
-    """WSGI hands over raw bytes as Latin-1 text."""
+    """The raw bytes of a WSGI text, which is always Latin-1."""
     return str(text or "").encode("latin-1", "replace")

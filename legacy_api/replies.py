@@ -1,7 +1,7 @@
-"""An outcome, a job, an undo or a fault -> a plain reply tree, the same for every format. Source: docs/protocol.md, Replies.
+"""Builds the reply tree, which is the same for every format. Source: docs/protocol.md, Replies.
 
-The tree's root is always `response`. Long lists are read while they are written out, so that a reply of any length
-needs the same memory.
+The root of the tree is always `response`. The items of a long list are read while the reply is written, so a reply of any
+length needs the same memory.
 """
 
 from __future__ import annotations
@@ -16,31 +16,30 @@ from importing.errors import ApiError, Problem
 from importing.jobs.lifecycle import SubmittedBatch
 from importing.reading.charset import WINDOWS_1252, find_charset
 
-# How many row problems a message lists; the others are counted.
-LISTED = 10
+# An error message lists so many row problems, and counts the others.
+LISTED_PROBLEMS = 10
 
 
-class Text(NamedTuple):
-    """An element that holds text only. Most are, and a tuple is made at a third of the cost."""
+class TextNode(NamedTuple):
+    """An element that holds text only."""
 
     name: str
-    value: str
+    text: str
+
+
+class JsonTexts(NamedTuple):
+    """A list of texts that only JSON shows. XML has one `error` element instead."""
+
+    name: str
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """A list of texts that only JSON shows; in XML the one `error` says it all."""
+class RecordList:
+    """A list of flat records, of any length. `read` gives the values of an item by column, None for one to leave out.
 
-    name: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A list of flat records, as long as it likes. `read` gives an item's values by column, None for one left out.
-
-    With a `wrapper` the list is one element that may be empty (JSON: a bare array of that name); without, the records
-    stand side by side among the other members (JSON: an array called `name`) and there is at least one.
+    With a `wrapper` the list is one element, which may be empty (JSON: an array with the name of the wrapper). Without
+    one the records stand among the other members (JSON: an array called `name`), and there is at least one record.
     """
 
     name: str
@@ -49,129 +48,131 @@ class Rows:
     read: Callable[[Any], tuple[str | None, ...]]
     wrapper: str = ""
 
-    def __iter__(self) -> Iterator[tuple[str | None, ...]]:
-        return map(self.read, self.items)
+    def __iter__(self) -> Iterator[list[tuple[str, str]]]:
+        """The records, each as its columns with their texts."""
+        for item in self.items:
+            values = zip(self.columns, self.read(item), strict=True)
+            yield [(column, text) for column, text in values if text is not None]
 
 
-class Group(NamedTuple):
-    """An element that holds others. `status` is the one attribute that the protocol knows; "" leaves it out."""
+class GroupNode(NamedTuple):
+    """An element that holds other elements. `status` is the only attribute of the protocol; "" leaves it out."""
 
     name: str
-    members: tuple[Node, ...]
+    members: tuple[ReplyNode, ...]
     status: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """A list of groups, each made when it is written out: one element that may be empty (JSON: an array of that name)."""
+class GroupList(NamedTuple):
+    """A list of groups: one element, which may be empty (JSON: an array). Each group is made when it is written."""
 
     name: str
-    items: Iterable[Group]
+    items: Iterable[GroupNode]
 
 
-Node = Text | Texts | Rows | Group | Groups
+ReplyNode = TextNode | JsonTexts | RecordList | GroupNode | GroupList
 
 
-class Answer(NamedTuple):
-    """What a call gives back: the tree, and what the face says of it in HTTP headers."""
+class CallReply(NamedTuple):
+    """What a call returns: the tree, and what the HTTP headers say about it."""
 
-    root: Group
+    root: GroupNode
     batch_id: str = ""
     replayed: bool = False
 
 
-def imported(outcome: Outcome, *, details: bool) -> Answer:
-    """The reply to a batch that was run."""
-    root = success(_batch(outcome, "imported", details))
-    return Answer(root, outcome.batch_id, outcome.replayed)
+def import_reply(outcome: Outcome, *, details: bool) -> CallReply:
+    """The reply to a batch that was imported."""
+    root = success_tree(_batch(outcome, "imported", details))
+    return CallReply(root, outcome.batch_id, outcome.replayed)
 
 
-def checked(outcome: Outcome, *, details: bool) -> Answer:
-    """The reply to a batch that was only checked: no batch id, and no ids that were never made."""
-    return Answer(success(_batch(outcome, "checked", details)))
+def preview_reply(outcome: Outcome, *, details: bool) -> CallReply:
+    """The reply to a batch that was only checked. It has no batch id, and no generated codes or cards."""
+    return CallReply(success_tree(_batch(outcome, "checked", details)))
 
 
-def queued(job: SubmittedBatch) -> Answer:
-    """The reply to a batch that was queued, the same for its repetition. Source: docs/protocol.md, Jobs."""
-    root = success(Group("batch", (Text("id", job.batch_id),), "queued"))
-    return Answer(root, job.batch_id, job.replayed)
+def queued_reply(job: SubmittedBatch) -> CallReply:
+    """The reply to a batch that was queued. A repeated request gets the same. Source: docs/protocol.md, Jobs."""
+    root = success_tree(GroupNode("batch", (TextNode("id", job.batch_id),), "queued"))
+    return CallReply(root, job.batch_id, job.replayed)
 
 
-def undone(result: UndoOutcome) -> Answer:
-    """The reply to an undo, or to the preview of one, which has no id. Source: docs/protocol.md, Undo."""
-    counts = (Text(name, str(getattr(result, name))) for name in ("restored", "removed", "kept"))
-    members: list[Node] = [Text("id", result.batch_id)] if result.batch_id else []
-    members += [Text("undoes", result.undoes), Group("customers", tuple(counts))]
-    if _any(result.conflicts):
+def undo_reply(result: UndoOutcome) -> CallReply:
+    """The reply to an undo, or to its preview, which has no batch id. Source: docs/protocol.md, Undo."""
+    counts = (TextNode(name, str(getattr(result, name))) for name in ("restored", "removed", "kept"))
+    members: list[ReplyNode] = [TextNode("id", result.batch_id)] if result.batch_id else []
+    members += [TextNode("undoes", result.undoes), GroupNode("customers", tuple(counts))]
+    if _has_items(result.conflicts):
         columns = ("code", "field", "written", "current")
-        members.append(Rows("conflict", columns, result.conflicts, _conflict, "conflicts"))
+        members.append(RecordList("conflict", columns, result.conflicts, _conflict_values, "conflicts"))
     status = "undone" if result.batch_id else "checked"
-    return Answer(success(Group("batch", tuple(members), status)), result.batch_id)
+    return CallReply(success_tree(GroupNode("batch", tuple(members), status)), result.batch_id)
 
 
-def refused(fault: ApiError, *, details: bool = False) -> Group:
-    """The reply to whatever was refused. `details` adds every row problem, where rows were the reason."""
-    listed = tuple(problem.message for problem in islice(fault.problems, LISTED))
-    members: list[Node] = [Text("error", fault.message), Texts("errors", listed or (fault.message,))]
+def error_tree(error: ApiError, *, details: bool = False) -> GroupNode:
+    """The reply to a request that was refused. `details` adds every row problem, if rows were the reason."""
+    listed = tuple(problem.message for problem in islice(error.problems, LISTED_PROBLEMS))
+    members: list[ReplyNode] = [TextNode("error", error.message), JsonTexts("errors", listed or (error.message,))]
     if details and listed:
-        members.append(problems("problem", fault.problems))
-    return Group("response", tuple(members), "error")
+        members.append(problem_list("problem", error.problems))
+    return GroupNode("response", tuple(members), "error")
 
 
-def success(member: Node) -> Group:
-    """The root of a reply to what was done."""
-    return Group("response", (member,), "success")
+def success_tree(member: ReplyNode) -> GroupNode:
+    """The root of a reply to a request that was served."""
+    return GroupNode("response", (member,), "success")
 
 
-def _batch(outcome: Outcome, status: str, details: bool) -> Group:
-    members: list[Node] = [Text("id", outcome.batch_id)] if details and outcome.batch_id else []
-    members.append(Group("customers", tuple(customers(outcome.counts, outcome.made, details))))
+def customer_members(counts: Counts, made: Iterable[AssignedKey], details: bool) -> Iterator[ReplyNode]:
+    """The members of `customers`: the counts (with `details` all of them), then the generated codes and cards."""
+    yield TextNode("new", str(counts.new))
+    yield TextNode("updated", str(counts.updated))
+    if details:
+        yield TextNode("unchanged", str(counts.unchanged))
+        yield TextNode("ignored", str(counts.ignored))
+    if details or counts.failed:
+        yield TextNode("failed", str(counts.failed))
+    if _has_items(made):
+        yield RecordList("customer", ("row", "code", "card_number"), made, _made_values)
+
+
+def problem_list(name: str, problems: Iterable[Problem]) -> RecordList:
+    """Row problems, as a list of elements called `name`."""
+    return RecordList(name, ("row", "field", "code", "message"), problems, _problem_values, name + "s")
+
+
+def _batch(outcome: Outcome, status: str, details: bool) -> GroupNode:
+    members: list[ReplyNode] = [TextNode("id", outcome.batch_id)] if details and outcome.batch_id else []
+    members.append(GroupNode("customers", tuple(customer_members(outcome.counts, outcome.made, details))))
     if details:
         members += [
-            Text("charset", _charset(outcome.charset)),
-            Text("seconds", f"{outcome.seconds:.3f}"),
-            problems("warning", outcome.warnings),
+            TextNode("charset", _charset_name(outcome.charset)),
+            TextNode("seconds", f"{outcome.seconds:.3f}"),
+            problem_list("warning", outcome.warnings),
         ]
     if details or outcome.counts.failed:
-        members.append(problems("problem", outcome.problems))
-    return Group("batch", tuple(members), status)
+        members.append(problem_list("problem", outcome.problems))
+    return GroupNode("batch", tuple(members), status)
 
 
-def customers(counts: Counts, made: Iterable[AssignedKey], details: bool) -> Iterator[Node]:
-    """The members of `customers`: the counts, with `details` all of them, and the codes and cards to be learned."""
-    yield Text("new", str(counts.new))
-    yield Text("updated", str(counts.updated))
-    if details:
-        yield Text("unchanged", str(counts.unchanged))
-        yield Text("ignored", str(counts.ignored))
-    if details or counts.failed:
-        yield Text("failed", str(counts.failed))
-    if _any(made):
-        yield Rows("customer", ("row", "code", "card_number"), made, _made)
-
-
-def problems(name: str, found: Iterable[Problem]) -> Rows:
-    """What is wrong with rows, as a list of elements called `name`."""
-    return Rows(name, ("row", "field", "code", "message"), found, _problem, name + "s")
-
-
-def _made(made: AssignedKey) -> tuple[str | None, ...]:
+def _made_values(made: AssignedKey) -> tuple[str | None, ...]:
     return str(made.row), made.code, made.card_number or None
 
 
-def _problem(problem: Problem) -> tuple[str | None, ...]:
+def _problem_values(problem: Problem) -> tuple[str | None, ...]:
     return str(problem.row), problem.field, problem.code, problem.message
 
 
-def _conflict(conflict: Conflict) -> tuple[str | None, ...]:
+def _conflict_values(conflict: Conflict) -> tuple[str | None, ...]:
     return conflict.code, conflict.field, conflict.written, conflict.current
 
 
-def _charset(codec: str) -> str:
-    """A charset as people call it, from the name of its Python codec."""
+def _charset_name(codec: str) -> str:
+    """The usual name of a charset, from the name of its Python codec."""
     charset = WINDOWS_1252 if codec == WINDOWS_1252.codec else find_charset(codec)
     return charset.name if charset else codec
 
 
-def _any(items: Iterable[object]) -> bool:
+def _has_items(items: Iterable[object]) -> bool:
     return next(iter(items), None) is not None

@@ -1,31 +1,34 @@
-"""What kind of form a body is: what it plainly is counts more than its Content-Type. Source: docs/protocol.md, Transport."""
+"""Recognises the kind of form of a body. Its first bytes count more than its Content-Type.
+
+Source: docs/protocol.md, Transport.
+"""
 
 from __future__ import annotations
 
 import re
 
 from legacy_api.urlencoded import Urlencoded
+from transport.form_sink import Sink
 from transport.multipart import Multipart, declared_boundary, opened_boundary
-from transport.sink import Sink
 
-# So much of a body is looked at: the first boundary and part header, or the first name of an urlencoded form.
-_HEAD = 2 * 1024
+# Bytes of a body that are looked at. They hold the first boundary and part header, or the first name of a form.
+_HEAD_SIZE = 2 * 1024
 _BOM = b"\xef\xbb\xbf"
 _FIRST_NAME = re.compile(rb"[ \t\r\n&]*[\w.%+\-\[\]\x80-\xff][\w.%+\-\[\]\x80-\xff \t\r\n&]*=")
 
 
-def is_plain(content_type: str, head: bytes) -> bool:
-    """Whether `head` is enough to tell what the body is: a sender that stalls is judged by what has come."""
-    if len(head) >= _HEAD or opened_boundary(head):
+def is_recognisable(content_type: str, head: bytes) -> bool:
+    """Whether `head` is enough to recognise the body, so that a sender who stalls is judged by what has come."""
+    if len(head) >= _HEAD_SIZE or opened_boundary(head):
         return True
     return not _kind(content_type).startswith("multipart/") and _plainly_urlencoded(head)
 
 
-def reader(content_type: str, head: bytes, sink: Sink) -> Urlencoded | Multipart | None:
-    """The reader for a body that begins with `head`; None where it is no form.
+def form_reader(content_type: str, head: bytes, sink: Sink) -> Urlencoded | Multipart | None:
+    """The reader for a body that begins with `head`; None if it is no form.
 
-    A boundary that the body itself begins with is believed before the Content-Type's: some set the type by hand and
-    lose the boundary, or keep one from an earlier request.
+    A boundary at the beginning of the body wins over that of the Content-Type: some clients set the type by hand and
+    lose the boundary, or keep the boundary of an earlier request.
     """
     if opened := opened_boundary(head):
         return Multipart(opened, sink)
@@ -38,8 +41,8 @@ def reader(content_type: str, head: bytes, sink: Sink) -> Urlencoded | Multipart
     return Urlencoded(sink) if _plainly_urlencoded(head) else None
 
 
-def opening(head: bytes) -> bytes:
-    """Without the BOM and blank lines that a form begins with that was written with an editor and posted as a file."""
+def without_leading_blanks(head: bytes) -> bytes:
+    """The bytes after a BOM and blank lines. A form that was written with an editor and posted as a file begins with them."""
     return head.removeprefix(_BOM).lstrip(b" \t\r\n")
 
 
@@ -48,5 +51,5 @@ def _kind(content_type: str) -> str:
 
 
 def _plainly_urlencoded(head: bytes) -> bool:
-    """It begins with a name and an equals sign. JSON, XML and prose do not."""
+    """Whether it begins with a name and an equals sign. JSON, XML and prose do not."""
     return _FIRST_NAME.match(head) is not None

@@ -26,9 +26,9 @@ from importing.reading.csv_formula_guard import unguard
 from importing.reading.row_reader import read_first_row
 from modern_api.json_stream import json_response
 from modern_api.routes import ApiCall
+from transport.form_sink import Sink
 from transport.multipart import Multipart, declared_boundary, opened_boundary
-from transport.reading import read_body
-from transport.sink import Sink
+from transport.request_body import read_body
 
 PART_NAME = b"file"
 LONGEST_COLUMN_NAME = 255

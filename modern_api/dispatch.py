@@ -15,8 +15,8 @@ from importing.context import Context
 from importing.errors import ApiError, ErrorCategory
 from modern_api.json_stream import json_response
 from modern_api.routes import ApiCall, ModernOptions, ModernProtocol, Refusal, Route
-from transport.door import fault_of
 from transport.rate import Standing, Whose, tightest
+from transport.unexpected_errors import fault_of
 
 DEFAULT_RETRY_SECONDS = 5
 # Not 409: clients of these protocols send that again, but the key never fits another file.

@@ -11,7 +11,7 @@ from flask import Request, Response
 from marshmallow import Schema, ValidationError
 
 from importing.errors import ApiError
-from transport.reading import read_body
+from transport.request_body import read_body
 
 JSON = "application/json"
 # Items of a long list that are encoded at once, and characters that are sent at once.

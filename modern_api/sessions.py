@@ -17,7 +17,7 @@ from importing.errors import ApiError
 from modern_api.job_replies import iso_time
 from modern_api.json_stream import json_body, json_response
 from modern_api.routes import ApiCall, JsonBody, ModernProtocol, Refusal, ReplySpec, Route
-from transport.browsers import SESSION_SECURITY, give_pass, is_foreign, pass_of, take_pass
+from transport.session_cookie import SESSION_SECURITY, give_pass, is_foreign, pass_of, take_pass
 
 PATH = "/api/auth"
 MAX_BODY = 16 * 1024

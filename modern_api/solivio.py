@@ -28,7 +28,7 @@ from importing.reading.row_reader import read_first_row
 from modern_api.csv_upload import MAX_COLUMNS, delimiter_of
 from modern_api.json_stream import json_body, json_response
 from modern_api.routes import STATUSES, ApiCall, JsonBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
-from transport.browsers import SESSION_SECURITY, is_foreign, pass_of
+from transport.session_cookie import SESSION_SECURITY, is_foreign, pass_of
 
 NAME = "solivio"
 PATH = "/api/customers/import"

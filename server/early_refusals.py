@@ -8,7 +8,7 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 
 import modern_api
 from importing.errors import ApiError
-from legacy_api.unread import unread as legacy_unread
+from legacy_api.early_refusal import refuse_unread
 
 REQUEST_LINE_SIZE = 1024 * 1024
 HEADERS_SIZE = 256 * 1024
@@ -31,7 +31,7 @@ def refusal(target: bytes, error: ApiError, *, http_status: bool) -> bytes:
     path, _, query = target.decode("latin-1").partition("?")
     response = modern_api.early_refusal(path, error)
     if response is None:
-        status, headers, body = legacy_unread(query, error, http_status=http_status)
+        status, headers, body = refuse_unread(query, error, http_status=http_status)
     else:
         status, headers, body = HTTPStatus(response.status_code), dict(response.headers), response.get_data()
     lines = (f"{name}: {value}\r\n" for name, value in {**headers, "Content-Length": len(body), **ALWAYS}.items())

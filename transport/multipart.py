@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from importing.errors import ApiError
 from transport.charset import declared
-from transport.sink import Sink
+from transport.form_sink import Sink
 
 MAX_PART_HEADER = 16 * 1024
 _PADDING = 64  # blanks that may follow a boundary on its line

@@ -19,7 +19,7 @@ from limits import RateLimitItem, parse
 from limits.storage import Storage
 
 from importing.errors import ApiError
-from transport.counters import SqliteCounters
+from transport.rate_counters_sqlite import SqliteCounters
 
 # Seconds that Redis has for an answer, and seconds without a question after it, or the file, had none.
 PATIENCE = 0.25

@@ -1,4 +1,7 @@
-"""The calls: one function a `type`. This is the table of the served ones and of those that are refused by name."""
+"""The calls of the protocol: one module and one function a `type`, and the table of all types.
+
+To serve another type, write its module and put its function into the table.
+"""
 
 from __future__ import annotations
 
@@ -6,58 +9,60 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from importing.errors import ApiError
-from legacy_api.calls.batch import customers_batch
-from legacy_api.calls.jobs import customers_batch_cancel, customers_batch_resume
-from legacy_api.calls.status import customers_batch_status, customers_batches
-from legacy_api.calls.undo import customers_batch_undo
-from legacy_api.envelope import Asked
-from legacy_api.replies import Answer
+from legacy_api.calls.customers_batch import customers_batch
+from legacy_api.calls.customers_batch_cancel import customers_batch_cancel
+from legacy_api.calls.customers_batch_resume import customers_batch_resume
+from legacy_api.calls.customers_batch_status import customers_batch_status
+from legacy_api.calls.customers_batch_undo import customers_batch_undo
+from legacy_api.calls.customers_batches import customers_batches
+from legacy_api.parameters import CallContext
+from legacy_api.replies import CallReply
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What answers a type; whether the sender needs the right to import for it, and whether it tells of one batch."""
+class CallSpec:
+    """The function that serves a type, and whether the sender needs the right to import.
 
-    answer: Callable[[Asked], Answer]
+    `reads_batch`: the call reads the batch that `batch_id` names, so it can be read together with the credentials.
+    """
+
+    serve: Callable[[CallContext], CallReply]
     imports: bool
-    tells: bool = False
+    reads_batch: bool = False
 
 
-SERVED: Mapping[str, Call] = {
-    "customers_batch": Call(customers_batch, imports=True),
-    "customers_batch_status": Call(customers_batch_status, imports=False, tells=True),
-    "customers_batches": Call(customers_batches, imports=False),
-    "customers_batch_cancel": Call(customers_batch_cancel, imports=True),
-    "customers_batch_resume": Call(customers_batch_resume, imports=True),
-    "customers_batch_undo": Call(customers_batch_undo, imports=True),
+# None: the type is known, but not served yet. It is refused by name.
+CALLS: Mapping[str, CallSpec | None] = {
+    "customers_batch": CallSpec(customers_batch, imports=True),
+    "customers_batch_status": CallSpec(customers_batch_status, imports=False, reads_batch=True),
+    "customers_batches": CallSpec(customers_batches, imports=False),
+    "customers_batch_cancel": CallSpec(customers_batch_cancel, imports=True),
+    "customers_batch_resume": CallSpec(customers_batch_resume, imports=True),
+    "customers_batch_undo": CallSpec(customers_batch_undo, imports=True),
+    "campaigns_list": None,
+    "customer_balance": None,
+    "customer_info": None,
+    "generate_card_number": None,
+    "manage_fields": None,
+    "validate_customer_password": None,
 }
 
-NOT_YET = frozenset(
-    (
-        "campaigns_list",
-        "customer_balance",
-        "customer_info",
-        "generate_card_number",
-        "manage_fields",
-        "validate_customer_password",
-    )
-)
 
-
-def find(fields: Mapping[str, str]) -> Call:
+def find_call(fields: Mapping[str, str]) -> CallSpec:
     """The call that `type` names, in any case. Raises missing_type, type_not_yet or unknown_type."""
     sent = fields.get("type", "").strip()
     name = sent.lower()
     if not name:
         raise ApiError("missing_type")
-    if name in NOT_YET:
-        raise ApiError("type_not_yet", value=name)
-    if name not in SERVED:
+    if name not in CALLS:
         raise ApiError("unknown_type", value=sent)
-    return SERVED[name]
+    call = CALLS[name]
+    if call is None:
+        raise ApiError("type_not_yet", value=name)
+    return call
 
 
-def told_of(fields: Mapping[str, str]) -> str:
-    """The batch that the call tells of, as it was sent; "" for another call. For whoever wants to read it along."""
-    call = SERVED.get(fields.get("type", "").strip().lower())
-    return fields.get("batch_id", "").strip() if call is not None and call.tells else ""
+def requested_batch_id(fields: Mapping[str, str]) -> str:
+    """The id of the batch that the call reads, as it was sent; "" for any other call."""
+    call = CALLS.get(fields.get("type", "").strip().lower())
+    return fields.get("batch_id", "").strip() if call is not None and call.reads_batch else ""

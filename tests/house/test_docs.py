@@ -7,7 +7,7 @@ import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -15,14 +15,11 @@ from lxml import etree
 from cli import COMMANDS
 from docs import generate, modern_tables
 from importing.account_settings import KIND_OF_TYPE
-from importing.context import Context
-from importing.errors import API_ERRORS, PROBLEMS, WARNINGS, ApiError
+from importing.errors import API_ERRORS, PROBLEMS, WARNINGS
 from importing.fields import STANDARD_FIELDS
-from legacy_api.calls import NOT_YET, SERVED
-from legacy_api.digest import APART, MEANING
-from legacy_api.envelope import BatchParameters
-from legacy_api.face import Face, Options
-from legacy_api.form import Limits
+from legacy_api.calls import CALLS
+from legacy_api.parameters import BatchParameters
+from legacy_api.request_digest import DIGESTED_FIELDS, UNDIGESTED_FIELDS
 from settings import PREFIX, Settings
 from tests.support.documents import HOUSE, Shell, comparable, documents, examples
 from tests.support.gateway_process import serving
@@ -60,7 +57,7 @@ def test_every_table_stands_in_one_document() -> None:
     ("path", "name", "expected"),
     [
         (PROTOCOL, "fields", [field.name for field in STANDARD_FIELDS]),
-        (PROTOCOL, "calls", [*SERVED, *NOT_YET]),
+        (PROTOCOL, "calls", CALLS),
         (PROTOCOL, "faults", API_ERRORS),
         (PROTOCOL, "problems", PROBLEMS),
         (PROTOCOL, "warnings", WARNINGS),
@@ -85,7 +82,7 @@ def test_every_command_is_in_its_table() -> None:
 def test_every_parameter_is_described() -> None:
     entries = generate.parameters()
     names = [entry["name"].lower() for entry in entries]
-    assert sorted(names) == sorted(MEANING | APART | {"profiles_header_n", "profiles_data"})
+    assert sorted(names) == sorted(DIGESTED_FIELDS | UNDIGESTED_FIELDS | {"profiles_header_n", "profiles_data"})
     assert all(entry["meaning"] for entry in entries if entry["call"] != "later")
 
 
@@ -93,14 +90,6 @@ def test_parameters_of_a_batch_are_in_the_order_in_which_they_are_judged() -> No
     judged = [field.data_key or name for name, field in BatchParameters._declared_fields.items()]
     listed = [entry["name"] for entry in generate.parameters() if entry["call"] == "customers_batch"]
     assert listed == [*judged, "profiles_header_N", "profiles_data"]
-
-
-@pytest.mark.parametrize("http", [False, True])
-@pytest.mark.parametrize("code", API_ERRORS)
-def test_statuses_are_those_of_the_face(code: str, http: bool) -> None:
-    face = Face(cast(Context, None), Options(Limits(max_body=1), http_status=http))
-    fault = ApiError(code)
-    assert generate.status(fault.category, http=http) == face._status(fault)
 
 
 # Decisions

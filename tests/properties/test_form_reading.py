@@ -1,4 +1,4 @@
-"""Properties of reading forms: nothing but a Form or Unreadable ever comes out, and encodings agree with each other."""
+"""Properties of reading forms: nothing but a Form or UnreadableForm ever comes out, and encodings agree with each other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from importing.errors import ApiError
-from legacy_api.budget import UNAUTHENTICATED
-from legacy_api.form import Unreadable, read_form
+from legacy_api.form import UnreadableForm, read_form
+from legacy_api.spool_budget import UNAUTHENTICATED_SPOOL
 from legacy_api.urlencoded import Urlencoded, unquote
 from tests.support.form_requests import (
     BOUNDARY,
@@ -25,8 +25,8 @@ from tests.support.form_requests import (
     read,
     urlencoded,
 )
+from transport.form_sink import Sink
 from transport.multipart import Multipart
-from transport.sink import Sink
 
 QUICK = settings(max_examples=300, deadline=None)
 
@@ -251,7 +251,7 @@ def test_any_request_gives_a_form_or_unreadable(
     request = environ(sent, content_type, method=method, query=query, length=length, headers=headers)
     try:
         form = read_form(request, LIMITS, admit_none if refuse else admit_all)
-    except Unreadable as error:
+    except UnreadableForm as error:
         assert error.fault.message.isascii()
         assert all(isinstance(value, str) for value in error.fields.values())
     else:
@@ -259,4 +259,4 @@ def test_any_request_gives_a_form_or_unreadable(
         if form.data is not None:
             form.data.file.read().decode(form.data.charset)
         form.close()
-    assert UNAUTHENTICATED.lent == 0
+    assert UNAUTHENTICATED_SPOOL.lent == 0

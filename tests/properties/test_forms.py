@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from importing.batch import Delimited
 from importing.reading import row_reader
-from legacy_api.form import Limits, read_form
+from legacy_api.form import FormLimits, read_form
 from tests.support.strategies import profile
 
 DELIMITERS = {"pipe": "|", "tab": "\t", "comma": ","}
@@ -97,7 +97,7 @@ def sent(draw: st.DrawFn) -> Sent:
     return Sent(rows, delimiter, charset, declare, flags[0], ends, flags[1], flags[2])
 
 
-def read(request: Sent, limits: Limits) -> tuple[str, list[list[str]]]:
+def read(request: Sent, limits: FormLimits) -> tuple[str, list[list[str]]]:
     with read_form(request.environ(), limits, lambda _: None) as form:
         assert form.data is not None
         assert form.fields["delimiter"] == request.delimiter
@@ -114,7 +114,7 @@ def test_encode_then_decode_is_the_same(request: Sent) -> None:
     data = request.text().encode(request.charset)
     if request.charset != "utf-8":
         assume(data.isascii() or not is_utf8(data))
-    charset, rows = read(request, Limits(1 << 20))
+    charset, rows = read(request, FormLimits(1 << 20))
     assert rows == request.rows
     if not data.isascii():
         assert charset.lower() == request.charset
@@ -129,7 +129,7 @@ def test_the_same_request_in_another_encoding_has_the_same_digest(request: Sent)
     other = replace(request, charset="utf-8", declare="", multipart=not request.multipart, order=not request.order)
     digests = set()
     for same in (request, other):
-        with read_form(same.environ(), Limits(1 << 20), lambda _: None) as form:
+        with read_form(same.environ(), FormLimits(1 << 20), lambda _: None) as form:
             digests.add(form.digest)
     assert len(digests) == 1
 

@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from importing.errors import ApiError
-from legacy_api.form import Form, Limits, Unreadable, read_form
+from legacy_api.form import Form, FormLimits, UnreadableForm, read_form
 
 Fields = Iterable[tuple[str | bytes, str | bytes]]
 
 URLENCODED = "application/x-www-form-urlencoded"
 BOUNDARY = "----------------------------4ebf00fbcf09"
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
-LIMITS = Limits(max_body=4_000_000)
+LIMITS = FormLimits(max_body=4_000_000)
 
 CREDENTIALS: list[tuple[str | bytes, str | bytes]] = [
     ("API", "1.5"),
@@ -104,7 +104,7 @@ def admit_none(_fields: Mapping[str, str]) -> None:
     raise ApiError("bad_credentials")
 
 
-def read(request: Mapping[str, Any], limits: Limits = LIMITS) -> tuple[Form, bytes | None]:
+def read(request: Mapping[str, Any], limits: FormLimits = LIMITS) -> tuple[Form, bytes | None]:
     """The form, its data read and its file closed."""
     with read_form(request, limits, admit_all) as form:
         if form.data is None:
@@ -115,10 +115,10 @@ def read(request: Mapping[str, Any], limits: Limits = LIMITS) -> tuple[Form, byt
         return form, data
 
 
-def refused(request: Mapping[str, Any], limits: Limits = LIMITS) -> Unreadable:
+def refused(request: Mapping[str, Any], limits: FormLimits = LIMITS) -> UnreadableForm:
     try:
         read_form(request, limits, admit_all).close()
-    except Unreadable as error:
+    except UnreadableForm as error:
         assert error.fault.message.isascii()
         return error
     raise AssertionError("the request was read")

@@ -14,9 +14,9 @@ from importing.batch import Batch, Campaign, CampaignType, Source
 from importing.context import Context
 from importing.errors import ApiError
 from importing.fields import FieldKind, make_custom_field
-from legacy_api import envelope
-from legacy_api.envelope import Asked
+from legacy_api import parameters
 from legacy_api.form import Form
+from legacy_api.parameters import CallContext
 
 ACCESS = Access(7, "greatwidgets", "john1970", may_import=True)
 NO_CORE = cast(Context, None)  # an envelope looks at nothing that is stored
@@ -39,7 +39,7 @@ def batch(
 ) -> Batch:
     sent = {name: value for name, value in {**LEAST, **fields}.items() if name != without}
     source = None if data is None else Source(BytesIO(data), "utf-8", len(data))
-    return envelope.batch(Asked(NO_CORE, ACCESS, Form(sent, source, "UTF-8", b"d" * 32), key), ACCOUNT)
+    return parameters.read_batch(CallContext(NO_CORE, ACCESS, Form(sent, source, "UTF-8", b"d" * 32), key), ACCOUNT)
 
 
 def refusal(fields: Mapping[str, str], without: str = "", data: bytes | None = DATA, key: str = "") -> ApiError:

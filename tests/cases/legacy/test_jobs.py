@@ -19,8 +19,8 @@ from importing import batch_status
 from importing.batch_status import BatchStatus
 from importing.context import Context
 from importing.jobs import chunk
-from legacy_api import following
-from legacy_api.formats import Format as Encoder
+from legacy_api import batch_status_replies
+from legacy_api.encoders import Encoder
 from storage import tables, tables_jobs
 from storage.queries import batches
 from storage.workspace import Workspace
@@ -280,7 +280,7 @@ def test_the_lists_of_a_history_are_read_one_batch_after_the_other(
 
     monkeypatch.setattr(batches, "load_problem_page", counted)
     found: list[BatchStatus] = list(batch_status.list_batches(world.context, world.demo.number))
-    pieces = Encoder().encode(following.history(world.context, world.demo.number, found).root)
+    pieces = Encoder().encode(batch_status_replies.list_reply(world.context, world.demo.number, found).root)
     assert read == []
     first = next(pieces)
     assert read == [found[0].id]

@@ -32,8 +32,8 @@ from tests.support.demo_accounts import Demo
 from tests.support.modern_client import APIS, READER
 from tests.support.served_gateway import Serve
 from transport import rate
-from transport.counters import SqliteCounters
 from transport.rate import Limiter, Standing, Whose, store_at, tightest, unlimited
+from transport.rate_counters_sqlite import SqliteCounters
 
 JOBS = {"voucherify": "/v1/async-actions", "grid": "/customers/bulk/jobs/Job:0"}
 # Of a minute on the clock, no test may see two.

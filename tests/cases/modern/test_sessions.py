@@ -26,7 +26,7 @@ from storage.tables_jobs import admin_session
 from tests.conftest import settings_for
 from tests.support.admin_sign_in import EMAIL, PASSWORD, SIGN_IN, administrator, sign_in
 from tests.support.demo_accounts import Demo
-from transport.browsers import COOKIE
+from transport.session_cookie import COOKIE
 
 SIGN_OUT, GET_SESSION = "/api/auth/sign-out", "/api/auth/get-session"
 WRONG = {"message": "Invalid email or password", "code": "INVALID_EMAIL_OR_PASSWORD"}

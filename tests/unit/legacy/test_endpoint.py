@@ -1,4 +1,4 @@
-"""The face's HTTP: methods, formats, statuses and headers. Source: docs/protocol.md, Transport and 6."""
+"""The HTTP of the legacy endpoint: methods, formats, statuses and headers. Source: docs/protocol.md, Transport and 6."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from auth.authenticate import Access, authenticate
 from importing.context import Context
 from importing.errors import API_ERRORS, ApiError
 from installation import open_core
-from legacy_api import calls, face
-from legacy_api.calls import Call
-from legacy_api.envelope import Asked
-from legacy_api.face import PATHS
-from legacy_api.replies import Answer
+from legacy_api import calls, endpoint
+from legacy_api.calls import CallSpec
+from legacy_api.endpoint import PATHS
+from legacy_api.parameters import CallContext
+from legacy_api.replies import CallReply
 from settings import Settings
 from storage import migrate
 from storage.engine import Busy
@@ -105,7 +105,7 @@ class TestServing:
         assert (status, b"imported" in b"".join(body)) == ("200 OK", True)
 
     def test_head_has_no_body_whatever_goes_wrong(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(face, "read_form", lambda *_: 1 / 0)
+        monkeypatch.setattr(endpoint, "read_form", lambda *_: 1 / 0)
         response = send(app, method="HEAD")
         assert (response.status_code, response.data) == (500, b"")
 
@@ -281,6 +281,10 @@ class TestMethods:
         assert (response.status_code, response.mimetype) == (404, "text/plain")
         assert "Access-Control-Allow-Origin" not in response.headers
 
+    def test_a_request_for_a_websocket_is_served_as_any_other(self, app: Flask) -> None:
+        headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        assert b"success" in send(app, {"dry_run": "yes"}, headers=headers).data
+
     def test_an_odd_host_is_served(self, app: Flask) -> None:
         for host in ("", "a b", "[::1", "caf\u00e9"):
             assert b"success" in send(app, {"dry_run": "yes"}, environ_overrides={"HTTP_HOST": host}).data
@@ -308,18 +312,18 @@ class TestStatuses:
         assert send(strict, method="PUT").status_code == 405
 
 
-def failing(failure: Exception) -> Call:
-    def fail(_: Asked) -> Answer:
+def failing(failure: Exception) -> CallSpec:
+    def fail(_: CallContext) -> CallReply:
         raise failure
 
-    return Call(fail, imports=True)
+    return CallSpec(fail, imports=True)
 
 
 class TestTheOutermostDoor:
     """What a call raises, whatever it is, becomes a reply."""
 
     def answer(self, app: Flask, monkeypatch: pytest.MonkeyPatch, failure: Exception, **fields: str) -> TestResponse:
-        monkeypatch.setattr(calls, "SERVED", {"customers_batch": failing(failure)})
+        monkeypatch.setattr(calls, "CALLS", {"customers_batch": failing(failure)})
         return send(app, {"output": "json", **fields})
 
     @pytest.mark.parametrize("strictly", [False, True])
@@ -374,5 +378,5 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(address)
         return authenticate(context, user, key, account, address, batch_id)
 
-    monkeypatch.setattr(face, "authenticate", watch)
+    monkeypatch.setattr(endpoint, "authenticate", watch)
     return asked

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from importing.errors import ApiError
-from legacy_api.budget import UNAUTHENTICATED
-from legacy_api.form import Limits, Unreadable, read_form
+from legacy_api.form import FormLimits, UnreadableForm, read_form
+from legacy_api.spool_budget import UNAUTHENTICATED_SPOOL
 from tests.support.form_requests import (
     CREDENTIALS,
     LIMITS,
@@ -36,7 +36,7 @@ class Door:
 
     def __call__(self, fields: Mapping[str, str]) -> None:
         self.asked.append(dict(fields))
-        self.lent = UNAUTHENTICATED.lent
+        self.lent = UNAUTHENTICATED_SPOOL.lent
         if self.fault is not None:
             raise self.fault
 
@@ -45,7 +45,7 @@ class Door:
 def test_who_fails_by_the_fields_before_the_data_is_refused_without_reading_them(make: Any, content_type: str) -> None:
     fields = [*CREDENTIALS, ("output", "JSON"), ("profiles_data", "x" * 3_000_000), ("type", "x")]
     request = environ(make(fields), content_type)
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableForm) as caught:
         read_form(request, LIMITS, admit_none)
     assert caught.value.fault.code == "bad_credentials"
     assert caught.value.fields["output"] == "JSON"
@@ -60,7 +60,7 @@ def test_a_sender_that_stalls_is_refused_by_half_of_what_it_sent() -> None:
             return piece
 
     body = urlencoded([*CREDENTIALS, ("profiles_data", "x" * 20_000)])
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableForm):
         read_form(environ(Stalling(body), length=2_000_000), LIMITS, admit_none)
 
 
@@ -99,33 +99,33 @@ def test_data_of_a_query_are_no_reason_to_ask() -> None:
 
 
 def test_data_of_strangers_are_spooled_within_one_budget() -> None:
-    limits = Limits(max_body=4_000_000, spool_budget=1_000_000)
+    limits = FormLimits(max_body=4_000_000, spool_budget=1_000_000)
     late = urlencoded([("output", "JSON"), ("profiles_data", "x" * 2_000_000), *CREDENTIALS])
     error = refused(environ(late), limits)
     assert (error.fault.code, error.fault.retry_after > 0) == ("spool_full", True)
     assert error.fields == {"output": "JSON"}
-    assert UNAUTHENTICATED.lent == 0
+    assert UNAUTHENTICATED_SPOOL.lent == 0
     early = urlencoded([*CREDENTIALS, ("profiles_data", "x" * 2_000_000)])
     assert read(environ(early), limits)[1] == b"x" * 2_000_000
-    UNAUTHENTICATED.lend(990_000, limits.spool_budget)
+    UNAUTHENTICATED_SPOOL.lend(990_000, limits.spool_budget)
     try:
         assert refused(environ(urlencoded([("profiles_data", "x" * 20_000)])), limits).fault.code == "spool_full"
-        assert UNAUTHENTICATED.lent == 990_000
+        assert UNAUTHENTICATED_SPOOL.lent == 990_000
     finally:
-        UNAUTHENTICATED.give_back(990_000)
+        UNAUTHENTICATED_SPOOL.give_back(990_000)
 
 
 def test_the_budget_is_given_back_on_admission_and_repetition() -> None:
-    limits = Limits(max_body=4_000_000, spool_budget=1_000_000)
+    limits = FormLimits(max_body=4_000_000, spool_budget=1_000_000)
     door = Door()
     data = ("profiles_data", "x" * 600_000)
     read_form(environ(urlencoded([data, data, *CREDENTIALS, data, data])), limits, door).close()
     assert len(door.asked) == 1
-    assert UNAUTHENTICATED.lent == 0
+    assert UNAUTHENTICATED_SPOOL.lent == 0
 
 
 def test_a_disk_that_refuses_is_no_bug(tmp_path: Path) -> None:
-    limits = Limits(max_body=4_000_000, spool_dir=tmp_path / "gone")
+    limits = FormLimits(max_body=4_000_000, spool_dir=tmp_path / "gone")
     error = refused(environ(b"profiles_data=" + b"x" * 1_000_000), limits)
     assert error.fault.code == "spool_full"
     assert read(environ(b"profiles_data=" + b"x" * 1000), limits)[1] == b"x" * 1000
@@ -135,7 +135,7 @@ def test_a_disk_that_refuses_is_no_bug(tmp_path: Path) -> None:
 @pytest.mark.parametrize("before", [b"", b"profiles_data=1&"])
 def test_a_disk_that_fills_up_meanwhile_is_no_bug(tmp_path: Path, room: int, before: bytes) -> None:
     """At whatever byte: while it is read, with the last bytes of a buffer, and when the file is closed."""
-    limits = Limits(max_body=4_000_000, spool_dir=tmp_path)
+    limits = FormLimits(max_body=4_000_000, spool_dir=tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
@@ -146,7 +146,7 @@ def test_a_disk_that_fills_up_meanwhile_is_no_bug(tmp_path: Path, room: int, bef
 
 
 def test_big_data_leave_no_file_behind(tmp_path: Path) -> None:
-    limits = Limits(max_body=4_000_000, spool_dir=tmp_path)
+    limits = FormLimits(max_body=4_000_000, spool_dir=tmp_path)
     with read_form(environ(b"profiles_data=" + b"x" * 1_000_000), limits, admit_all) as form:
         assert form.data is not None
         assert form.data.size == 1_000_000
@@ -165,6 +165,6 @@ def test_a_sender_that_stalls_at_once_is_judged_by_what_came() -> None:
 
     for make, content_type in ((urlencoded, URLENCODED), (urlencoded, None), (multipart, MULTIPART), (multipart, None)):
         body = make([*CREDENTIALS, ("profiles_data", "11223344|jane")])
-        with pytest.raises(Unreadable) as caught:
+        with pytest.raises(UnreadableForm) as caught:
             read_form(environ(Stalled(body), content_type, length=2_000_000), LIMITS, admit_none)
         assert caught.value.fault.code == "bad_credentials"

@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from legacy_api.collector import MAX_FIELD, MAX_FIELDS
-from legacy_api.form import Limits
+from legacy_api.form import FormLimits
+from legacy_api.form_collector import MAX_FIELD_SIZE, MAX_FIELDS
 from tests.support.form_requests import (
     BATCH,
     BOUNDARY,
@@ -134,7 +134,7 @@ def test_identity_is_no_encoding(encoding: str) -> None:
     assert read(environ(b"type=x", headers={"HTTP_CONTENT_ENCODING": encoding}))[0].fields == {"type": "x"}
 
 
-# Limits of fields
+# FormLimits of fields
 
 
 def test_too_many_fields_are_refused() -> None:
@@ -146,17 +146,17 @@ def test_too_many_fields_are_refused() -> None:
 
 
 def test_a_huge_field_is_refused_if_known_and_ignored_if_not() -> None:
-    huge = "x" * (MAX_FIELD + 1)
+    huge = "x" * (MAX_FIELD_SIZE + 1)
     for make, content_type in ((urlencoded, URLENCODED), (multipart, MULTIPART)):
         error = refused(environ(make([("output", "JSON"), ("campaigns_to_include", huge)]), content_type))
         assert error.fault.message == "The form cannot be read: campaigns_to_include is over 65536 bytes."
         assert error.fields == {"output": "JSON"}
         assert read(environ(make([("comment", huge), ("type", "x")]), content_type))[0].fields == {"type": "x"}
-        assert len(read(environ(make([("action", huge[1:])]), content_type))[0].fields["action"]) == MAX_FIELD
+        assert len(read(environ(make([("action", huge[1:])]), content_type))[0].fields["action"]) == MAX_FIELD_SIZE
 
 
 def test_many_big_fields_are_refused_if_known_and_ignored_if_not() -> None:
-    limits = Limits(max_body=100_000_000)
+    limits = FormLimits(max_body=100_000_000)
     value = "x" * 60_000
     headers = [(f"profiles_header_{number}", value) for number in range(200)]
     assert refused(environ(urlencoded(headers)), limits).fault.code == "bad_form"

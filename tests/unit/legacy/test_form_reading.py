@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from legacy_api import collector
-from legacy_api.digest import APART, MEANING
 from tests.support.form_requests import (
     BATCH,
     BOUNDARY,
@@ -281,26 +279,3 @@ def test_a_known_field_counts_at_once() -> None:
 def test_fields_keep_their_order_whatever_their_characters() -> None:
     fields = [("profiles_header_0", "\u00e9"), ("type", "x"), ("delimiter", "\u00e9"), ("api", "1.5")]
     assert list(_again(fields)) == [name for name, _ in fields]
-
-
-def test_neither_a_secret_nor_who_somebody_is_is_remembered() -> None:
-    secret = [(name, f"remembered-{name}") for name in (*APART, *MEANING)]
-    body = urlencoded([*secret, ("profiles_header_1", "remembered-header"), ("other", "remembered-other")])
-    read(environ(body))
-    kept = {name for name, value, _ in collector._familiar.values() if value.startswith("remembered-")}
-    assert kept == {*MEANING, "dry_run", "output", "condensed", "_charset_", "profiles_header_1"} - {
-        "batch_id",
-        "card_number",
-        "code",
-        "customer_password",
-        "customer_pin",
-        "customer_username",
-    }
-
-
-def test_only_so_many_short_fields_are_remembered() -> None:
-    read(environ(urlencoded([("user_id", "x" * collector.FAMILIAR_SIZE)])))
-    assert not any(value.startswith("x" * 100) for _, value, _ in collector._familiar.values())
-    for number in range(collector.FAMILIAR + 10):
-        read(environ(b"user_id=%d" % number))
-        assert len(collector._familiar) <= collector.FAMILIAR

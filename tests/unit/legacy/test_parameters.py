@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from importing.batch import Mode, OnError
 from importing.errors import ApiError
-from legacy_api import calls, envelope
-from legacy_api.digest import request_digest
-from legacy_api.envelope import Asked
+from legacy_api import calls, parameters
 from legacy_api.form import Form
+from legacy_api.parameters import CallContext
+from legacy_api.request_digest import request_digest
 from tests.support.parameter_checks import ACCESS, LEAST, NO_CORE, batch, refusal
 
 
@@ -42,39 +42,39 @@ def test_so_do_the_others(name: str) -> None:
 class TestApi:
     @pytest.mark.parametrize("api", ["1.5", "1.50", " 1.5 ", "01.5", "1.6", "1.600", "", " "])
     def test_served(self, api: str) -> None:
-        envelope.check_api({"api": api})
+        parameters.check_api_number({"api": api})
 
     def test_absent_is_served(self) -> None:
-        envelope.check_api({})
+        parameters.check_api_number({})
 
     @pytest.mark.parametrize(
         "api", ["1,5", "1.4", "1.7", "15", "2", "1.5.0", "v1.5", "-1.5", "1.5e0", "nan", "1.51", "\u0661.5", "9" * 5000]
     )
     def test_refused_naming_what_is_served(self, api: str) -> None:
         with pytest.raises(ApiError, match="bad_api") as raised:
-            envelope.check_api({"api": api})
+            parameters.check_api_number({"api": api})
         assert "1.5 and 1.6" in raised.value.message
 
 
 class TestType:
     def test_served_in_any_case(self) -> None:
-        assert calls.find({"type": " Customers_BATCH "}) is calls.SERVED["customers_batch"]
+        assert calls.find_call({"type": " Customers_BATCH "}) is calls.CALLS["customers_batch"]
 
-    @pytest.mark.parametrize("name", sorted(calls.NOT_YET))
+    @pytest.mark.parametrize("name", [name for name, call in calls.CALLS.items() if call is None])
     def test_a_later_call_is_refused_by_name(self, name: str) -> None:
         with pytest.raises(ApiError) as raised:
-            calls.find({"type": name})
+            calls.find_call({"type": name})
         assert raised.value.message == f"The type {name} is not served yet."
 
     def test_another_type_is_refused_by_name(self) -> None:
         with pytest.raises(ApiError) as raised:
-            calls.find({"type": "Customers<Batch"})
+            calls.find_call({"type": "Customers<Batch"})
         assert raised.value.message == r"The type Customers\x3cBatch is not served."
 
     def test_a_missing_type(self) -> None:
         for fields in ({}, {"type": " "}):
             with pytest.raises(ApiError, match="missing_type"):
-                calls.find(fields)
+                calls.find_call(fields)
 
 
 class TestDelimiter:
@@ -229,24 +229,24 @@ class TestOrder:
 
 
 class TestBatchId:
-    def asked(self, **fields: str) -> Asked:
-        return Asked(NO_CORE, ACCESS, Form(fields, None, "UTF-8", b""))
+    def asked(self, **fields: str) -> CallContext:
+        return CallContext(NO_CORE, ACCESS, Form(fields, None, "UTF-8", b""))
 
     def test_a_batch_id(self) -> None:
-        assert envelope.batch_id(self.asked(batch_id=" b1 ")) == "b1"
+        assert parameters.read_batch_id(self.asked(batch_id=" b1 ")) == "b1"
 
     def test_none(self) -> None:
         with pytest.raises(ApiError, match="missing_batch_id"):
-            envelope.batch_id(self.asked(batch_id=" "))
+            parameters.read_batch_id(self.asked(batch_id=" "))
 
     def test_one_that_no_database_takes(self) -> None:
         with pytest.raises(ApiError, match="unknown_batch"):
-            envelope.batch_id(self.asked(batch_id="a\x00b"))
+            parameters.read_batch_id(self.asked(batch_id="a\x00b"))
 
 
 class TestPage:
     def asked(self, **fields: str) -> tuple[int, int]:
-        return envelope.page(Asked(NO_CORE, ACCESS, Form(fields, None, "UTF-8", b"")))
+        return parameters.read_page(CallContext(NO_CORE, ACCESS, Form(fields, None, "UTF-8", b"")))
 
     def test_defaults(self) -> None:
         assert self.asked() == self.asked(offset=" ", length="") == (0, 20)
@@ -269,17 +269,17 @@ class TestData:
     @pytest.mark.parametrize("data", [b"\r\n", b" | \n|\t|", b"\xa0|\n".decode("latin-1").encode()])
     def test_rows_with_nothing_in_them_are_none(self, data: bytes) -> None:
         with pytest.raises(ApiError, match="no_data"):
-            envelope.check_data(batch(data=data))
+            parameters.check_data(batch(data=data))
 
     def test_one_row_is_enough(self) -> None:
-        envelope.check_data(batch(data=b"\n" * 70_000 + b"|x"))
+        parameters.check_data(batch(data=b"\n" * 70_000 + b"|x"))
 
 
 class TestYes:
     @pytest.mark.parametrize("value", ["yes", "YES", "y", "True", "1", " yes "])
     def test_yes(self, value: str) -> None:
-        assert envelope.is_yes(value)
+        assert parameters.is_yes(value)
 
     @given(st.text())
     def test_anything_else_is_no(self, value: str) -> None:
-        assert envelope.is_yes(value) is (value.strip().lower() in {"yes", "y", "true", "1"})
+        assert parameters.is_yes(value) is (value.strip().lower() in {"yes", "y", "true", "1"})

@@ -13,9 +13,9 @@ from importing.context import Context
 from importing.disk_list import DiskList
 from importing.errors import ApiError
 from importing.fields import FieldKind
-from legacy_api import envelope
-from legacy_api.envelope import Asked
+from legacy_api import parameters
 from legacy_api.form import Form
+from legacy_api.parameters import CallContext
 from storage.engine import Database
 from storage.queries import accounts
 from tests.support.demo_accounts import Demo
@@ -28,7 +28,7 @@ def _asked(context: Context, account: Demo, **fields: str) -> Batch:
     sent = {**LEAST, "campaigns_to_include": "13234545", **fields}
     form = Form(sent, Source(io.BytesIO(b"1|2\n"), "utf-8", 4), "UTF-8", b"d" * 32)
     access = ACCESS._replace(account=account.number)
-    return envelope.batch(Asked(context, access, form), accounts_of_batches.load(context, account.number))
+    return parameters.read_batch(CallContext(context, access, form), accounts_of_batches.load(context, account.number))
 
 
 def _refused(context: Context, account: Demo, **fields: str) -> str:
@@ -45,7 +45,7 @@ def test_a_custom_field_counts_from_the_moment_that_it_is_defined(context: Conte
     header = _asked(context, account, **fields).headers[1].field
     assert header is not None
     assert (header.kind, header.choices) == (FieldKind.PICK, ("S", "M"))
-    assert _asked(context, account, **fields).headers[1].field is header
+    assert _asked(context, account, **fields).headers[1].field == header
 
 
 def test_a_campaign_counts_until_it_is_closed(context: Context, account: Demo) -> None:
@@ -68,15 +68,6 @@ def test_items_of_a_campaign_are_those_of_the_moment(context: Context, account: 
 def test_a_request_id_is_each_request_s_own(context: Context, account: Demo) -> None:
     assert [_asked(context, account, request_id=key).request_key for key in ("a", "b", "")] == ["a", "b", None]
     assert _refused(context, account, request_id="x" * 256) == "bad_request_id"
-
-
-def test_long_fields_are_judged_and_not_kept(context: Context, account: Demo) -> None:
-    kept = envelope._known_parameters.cache_info().currsize
-    campaigns = ",".join(["13234545"] * 2000)
-    assert [
-        campaign.campaign_id for campaign in _asked(context, account, campaigns_to_include=campaigns).campaigns
-    ] == ["13234545"]
-    assert envelope._known_parameters.cache_info().currsize == kept
 
 
 def test_values_are_remembered_by_a_batch_alone() -> None:

@@ -14,9 +14,9 @@ from importing.batch import AssignedKey, Conflict, Counts, Outcome, UndoOutcome
 from importing.batch_status import BatchProgress, BatchStatus, FailureReason
 from importing.errors import API_ERRORS, PROBLEMS, WARNINGS, ApiError, Problem
 from importing.jobs.lifecycle import SubmittedBatch
-from legacy_api import following, replies
-from legacy_api.formats import Format, Kind
-from legacy_api.replies import Group, Groups
+from legacy_api import batch_status_replies, replies
+from legacy_api.encoders import Encoder, MediaType
+from legacy_api.replies import GroupList, GroupNode
 
 SCHEMA = etree.XMLSchema(etree.parse(Path(__file__).parents[3] / "fixtures" / "legacy" / "reply.xsd"))
 
@@ -60,41 +60,43 @@ FOLLOWED = BatchStatus(
     stored={},
 )
 WHY = FailureReason("bad_rows", bad_rows(PROBLEMS_FOUND).message)
-WHOLE = following.tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")
-WAITING = following.tree(FOLLOWED._replace(status="queued", progress=BatchProgress(), counts=Counts()), [], [], "none")
-UNDO = following.tree(FOLLOWED._replace(kind="undo", counts=Counts(), undoes="b0"), [], [], "expired")
-IN_VAIN = following.tree(FOLLOWED._replace(status="failed", reason=WHY), [], PROBLEMS_FOUND, "none")
+WHOLE = batch_status_replies.batch_tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")
+WAITING = batch_status_replies.batch_tree(
+    FOLLOWED._replace(status="queued", progress=BatchProgress(), counts=Counts()), [], [], "none"
+)
+UNDO = batch_status_replies.batch_tree(FOLLOWED._replace(kind="undo", counts=Counts(), undoes="b0"), [], [], "expired")
+IN_VAIN = batch_status_replies.batch_tree(FOLLOWED._replace(status="failed", reason=WHY), [], PROBLEMS_FOUND, "none")
 
-EVERY_TREE: dict[str, Group] = {
-    "imported": replies.imported(PLAIN, details=False).root,
-    "imported with details": replies.imported(PLAIN, details=True).root,
-    "made ids and failed rows": replies.imported(FULL, details=False).root,
-    "made ids and failed rows with details": replies.imported(FULL, details=True).root,
-    "checked": replies.checked(PREVIEW, details=False).root,
-    "checked with details": replies.checked(PREVIEW, details=True).root,
-    "undone": replies.undone(UNDONE).root,
-    "undone without conflicts": replies.undone(UndoOutcome("u1", "b1", 3, 2, 0, [])).root,
-    "undo checked": replies.undone(UndoOutcome("", "b1", 3, 2, 1, CONFLICTS)).root,
-    "queued": replies.queued(SubmittedBatch("b1")).root,
-    "status": replies.success(WHOLE),
-    "batches": replies.success(Groups("batches", [WAITING, WHOLE, UNDO, IN_VAIN])),
-    "no batches": replies.success(Groups("batches", [])),
-    "cancelled": following.changed(FOLLOWED._replace(status="cancelled")).root,
-    "bad rows": replies.refused(bad_rows(PROBLEMS_FOUND)),
-    "bad rows with details": replies.refused(bad_rows(PROBLEMS_FOUND), details=True),
-    "error with details": replies.refused(ApiError("no_data"), details=True),
+EVERY_TREE: dict[str, GroupNode] = {
+    "imported": replies.import_reply(PLAIN, details=False).root,
+    "imported with details": replies.import_reply(PLAIN, details=True).root,
+    "made ids and failed rows": replies.import_reply(FULL, details=False).root,
+    "made ids and failed rows with details": replies.import_reply(FULL, details=True).root,
+    "checked": replies.preview_reply(PREVIEW, details=False).root,
+    "checked with details": replies.preview_reply(PREVIEW, details=True).root,
+    "undone": replies.undo_reply(UNDONE).root,
+    "undone without conflicts": replies.undo_reply(UndoOutcome("u1", "b1", 3, 2, 0, [])).root,
+    "undo checked": replies.undo_reply(UndoOutcome("", "b1", 3, 2, 1, CONFLICTS)).root,
+    "queued": replies.queued_reply(SubmittedBatch("b1")).root,
+    "status": replies.success_tree(WHOLE),
+    "batches": replies.success_tree(GroupList("batches", [WAITING, WHOLE, UNDO, IN_VAIN])),
+    "no batches": replies.success_tree(GroupList("batches", [])),
+    "cancelled": batch_status_replies.change_reply(FOLLOWED._replace(status="cancelled")).root,
+    "bad rows": replies.error_tree(bad_rows(PROBLEMS_FOUND)),
+    "bad rows with details": replies.error_tree(bad_rows(PROBLEMS_FOUND), details=True),
+    "error with details": replies.error_tree(ApiError("no_data"), details=True),
 }
 
 
-def as_xml(root: Group) -> etree._Element:
-    return etree.fromstring(b"".join(Format().encode(root)))
+def as_xml(root: GroupNode) -> etree._Element:
+    return etree.fromstring(b"".join(Encoder().encode(root)))
 
 
-def as_json(root: Group) -> Any:
-    return json.loads(b"".join(Format(Kind.JSON).encode(root)))
+def as_json(root: GroupNode) -> Any:
+    return json.loads(b"".join(Encoder(MediaType.JSON).encode(root)))
 
 
-def names(root: Group, path: str) -> list[str]:
+def names(root: GroupNode, path: str) -> list[str]:
     found = as_xml(root).find(path)
     assert found is not None
     return [child.tag for child in found]
@@ -110,14 +112,14 @@ def test_every_fault_is_a_valid_reply(code: str) -> None:
     names = re.findall(r"{(\w+)}", API_ERRORS[code].template)
     values: dict[str, Any] = dict.fromkeys(names, "<\u00e9&\x00>")
     fault = ApiError(code, listed="Row 1: so.", **values)
-    SCHEMA.assertValid(as_xml(replies.refused(fault)))
-    assert as_json(replies.refused(fault))["error"] == fault.message
+    SCHEMA.assertValid(as_xml(replies.error_tree(fault)))
+    assert as_json(replies.error_tree(fault))["error"] == fault.message
 
 
 @pytest.mark.parametrize("code", [*PROBLEMS, *WARNINGS])
 def test_every_problem_is_a_valid_reply(code: str) -> None:
     problem = Problem(7, "city", code, "\\<\u00e9&\x00>", limit=255)
-    SCHEMA.assertValid(as_xml(replies.refused(bad_rows([problem]), details=True)))
+    SCHEMA.assertValid(as_xml(replies.error_tree(bad_rows([problem]), details=True)))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_details_in_their_order_also_when_empty() -> None:
     [("utf-8", "UTF-8"), ("tillgate-1252", "Windows-1252"), ("cp1250", "Windows-1250"), ("iso8859-2", "ISO-8859-2")],
 )
 def test_the_charset_as_people_call_it(codec: str, name: str) -> None:
-    told = as_json(replies.imported(PLAIN._replace(charset=codec), details=True).root)
+    told = as_json(replies.import_reply(PLAIN._replace(charset=codec), details=True).root)
     assert told["batch"]["charset"] == name
 
 
@@ -193,20 +195,20 @@ def test_a_card_number_only_where_there_is_one() -> None:
 
 
 def test_a_preview_is_checked_and_has_no_id() -> None:
-    answer = replies.checked(PREVIEW, details=True)
+    answer = replies.preview_reply(PREVIEW, details=True)
     assert answer.batch_id == ""
     assert as_json(answer.root)["batch"]["status"] == "checked"
     assert "id" not in names(answer.root, "batch")
 
 
 def test_the_batch_id_is_told_to_the_face_without_details_too() -> None:
-    answer = replies.imported(PLAIN, details=False)
+    answer = replies.import_reply(PLAIN, details=False)
     assert (answer.batch_id, answer.replayed) == ("b1", False)
     assert "id" not in names(answer.root, "batch")
 
 
 def test_an_undo() -> None:
-    answer = replies.undone(UNDONE)
+    answer = replies.undo_reply(UNDONE)
     assert answer.batch_id == "u1"
     assert as_json(answer.root)["batch"] == {
         "status": "undone",
@@ -226,13 +228,13 @@ def test_a_preview_of_an_undo_is_checked_and_has_no_id() -> None:
 
 
 def test_a_queued_batch_has_its_id_and_nothing_else() -> None:
-    answer = replies.queued(SubmittedBatch("b1", replayed=True))
+    answer = replies.queued_reply(SubmittedBatch("b1", replayed=True))
     assert as_json(answer.root) == {"status": "success", "batch": {"status": "queued", "id": "b1"}}
     assert (answer.batch_id, answer.replayed) == ("b1", True)
 
 
 def test_a_status_has_its_elements_in_order() -> None:
-    root = replies.success(WHOLE)
+    root = replies.success_tree(WHOLE)
     expected = ["id", "status", "created_stamp", "user_id", "progress", "customers", "problems", "undo"]
     assert names(root, "batch") == expected
     assert as_xml(root).xpath("batch/@*") == []
@@ -243,9 +245,9 @@ def test_a_status_has_its_elements_in_order() -> None:
 
 
 def test_what_an_undo_undoes_and_why_a_job_failed_stand_at_the_end() -> None:
-    assert names(replies.success(UNDO), "batch")[-2:] == ["undo", "undoes"]
-    assert names(replies.success(IN_VAIN), "batch")[-2:] == ["undo", "reason"]
-    assert as_json(replies.success(IN_VAIN))["batch"]["reason"] == {"code": "bad_rows", "message": WHY.message}
+    assert names(replies.success_tree(UNDO), "batch")[-2:] == ["undo", "undoes"]
+    assert names(replies.success_tree(IN_VAIN), "batch")[-2:] == ["undo", "reason"]
+    assert as_json(replies.success_tree(IN_VAIN))["batch"]["reason"] == {"code": "bad_rows", "message": WHY.message}
 
 
 def test_the_list_wrapper_of_batches_is_a_bare_array() -> None:
@@ -260,7 +262,7 @@ def test_conflicts_only_where_there_are_some() -> None:
 
 def test_errors_in_json_are_the_first_ten_problems() -> None:
     found = [Problem(row, "", "too_many_columns") for row in range(1, 13)]
-    told = as_json(replies.refused(bad_rows(found)))
+    told = as_json(replies.error_tree(bad_rows(found)))
     assert told["error"] == bad_rows(found).message
     assert told["errors"] == [problem.message for problem in found[:10]]
     assert "problems" not in told
@@ -268,7 +270,7 @@ def test_errors_in_json_are_the_first_ten_problems() -> None:
 
 def test_with_details_all_problems_follow_the_error() -> None:
     found = [Problem(row, "", "too_many_columns") for row in range(1, 13)]
-    root = replies.refused(bad_rows(found), details=True)
+    root = replies.error_tree(bad_rows(found), details=True)
     assert names(root, ".") == ["error", "problems"]
     assert len(as_json(root)["problems"]) == 12
 

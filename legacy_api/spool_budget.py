@@ -1,4 +1,4 @@
-"""One bounded budget of spooled bytes for everybody who has not authenticated yet. Source: docs/protocol.md, Transport."""
+"""Limits the bytes that are spooled for all senders who have not authenticated yet. Source: docs/protocol.md, Transport."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 
 from importing.errors import ApiError
 
-RETRY_AFTER = 5
+BUDGET_RETRY_AFTER = 5  # seconds
 
 
-class Budget:
-    """Bytes that are lent out to requests, of all threads of this process together."""
+class SpoolBudget:
+    """Counts the bytes that are lent to the requests of all threads of this process."""
 
     def __init__(self) -> None:
         self._lent = 0
@@ -21,10 +21,10 @@ class Budget:
         return self._lent
 
     def lend(self, size: int, total: int) -> None:
-        """Lend `size` bytes if no more than `total` are lent out then; raises the fault `spool_full` otherwise."""
+        """Lend `size` bytes. Raises the fault `spool_full` if more than `total` would be lent."""
         with self._lock:
             if self._lent + size > total:
-                raise ApiError("spool_full", retry_after=RETRY_AFTER)
+                raise ApiError("spool_full", retry_after=BUDGET_RETRY_AFTER)
             self._lent += size
 
     def give_back(self, size: int) -> None:
@@ -32,23 +32,24 @@ class Budget:
             self._lent -= size
 
 
-class Loan:
-    """What one request holds of a budget; grows, and is given back at once."""
+class SpoolLoan:
+    """The bytes that one request holds of a budget."""
 
-    def __init__(self, budget: Budget, total: int) -> None:
+    def __init__(self, budget: SpoolBudget, total: int) -> None:
         self._budget = budget
         self._total = total
         self._size = 0
 
     def grow(self, size: int) -> None:
-        """Raises the fault `spool_full` when the budget is exhausted; what is held already stays held."""
+        """Borrow `size` more bytes. Raises the fault `spool_full`; the loan keeps the bytes that it has."""
         self._budget.lend(size, self._total)
         self._size += size
 
     def give_back(self) -> None:
+        """Give back all bytes."""
         size, self._size = self._size, 0
         if size:
             self._budget.give_back(size)
 
 
-UNAUTHENTICATED = Budget()
+UNAUTHENTICATED_SPOOL = SpoolBudget()
