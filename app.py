@@ -8,10 +8,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import modern_api
 from importing.context import Context
-from installation import open_core
 from legacy_api.endpoint import LegacyOptions, legacy_blueprint
 from legacy_api.form import FormLimits
 from modern_api.routes import ModernOptions
+from server.installation import open_context
 from settings import Settings, load_settings
 from transport.rate import Limiter, Whose, store_at
 
@@ -23,7 +23,7 @@ def create_app(settings: Settings | None = None, context: Context | None = None)
     # A redirect would be a page, and a client's POST would be lost in it.
     app.url_map.merge_slashes = False
     app.register_error_handler(HTTPException, _error_page)
-    context = context or open_core(settings)
+    context = context or open_context(settings)
     limiter = _limiter(settings)
     app.register_blueprint(legacy_blueprint(context, _legacy_options(settings, limiter)))
     modern_api.register(app, context, ModernOptions(settings.max_body, settings.data_dir, limiter))

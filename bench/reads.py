@@ -22,8 +22,8 @@ from bench.setting import Setting
 from commands import customers as command
 from importing import batch_status
 from importing.context import Context
-from installation import open_core
 from legacy_api import calls
+from server.installation import open_context
 from settings import Settings
 from storage.queries import accounts, batches, customers
 
@@ -85,7 +85,7 @@ def _in_process(settings: Mapping[str, str], code: str, card: str, batch: str) -
     url = settings.get("TILLGATE_DATABASE_URL", "")
     folder = Path(settings["TILLGATE_DATA_DIR"])
     given = Settings(data_dir=folder, secret=SecretStr(settings["TILLGATE_SECRET"]), database_url=url)
-    context = open_core(given)
+    context = open_context(given)
     with context.database.reading() as connection:
         found = accounts.find_account(connection, form.ACCOUNT)
         assert found is not None
@@ -109,7 +109,7 @@ def _in_process(settings: Mapping[str, str], code: str, card: str, batch: str) -
         "first customer of all": reading(lambda connection: next(customers.stream_customers(connection, account))),
     }
     for what, read in things.items():
-        context = open_core(given)
+        context = open_context(given)
         yield what, [_timed(lambda read=read, context=context: read(context)) for _ in range(TIMES)]  # type: ignore[misc]
         context.database.dispose()
     yield "start of `tillgate export`", [_export(settings) for _ in range(TIMES)]

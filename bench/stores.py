@@ -19,7 +19,7 @@ from importing import account_settings as accounts_of_batches
 from importing import fields, import_batch
 from importing.batch import Batch, Delimited, Header, Source
 from importing.context import Context
-from installation import open_core
+from server.installation import open_context
 from settings import Settings
 from storage import migrate
 from storage.queries import accounts
@@ -172,7 +172,7 @@ def files(rows: int, folder: Path) -> tuple[Path, Path]:
 
 def fill(settings: Settings, file: Path, afterwards: tuple[str, ...], neighbour: bool) -> None:
     """A migrated database with the account, its user and campaign, and the customers of a file."""
-    context = open_core(settings)
+    context = open_context(settings)
     migrate.upgrade(context.database)
     _open_account(context, ACCOUNT, file)
     if neighbour:

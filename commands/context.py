@@ -9,7 +9,7 @@ import click
 from sqlalchemy import Connection, RowMapping
 
 from importing.context import Context
-from installation import open_core
+from server.installation import open_context
 from settings import Settings, load_settings
 from storage import schema_revision, statistics
 from storage.engine import Busy, Database, Kind
@@ -25,7 +25,7 @@ def opened(settings: Settings | None = None) -> Iterator[Context]:
     """The core of this installation. An SQLite database is migrated first; for PostgreSQL the command is named."""
     settings = settings or load_settings()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    context = open_core(settings)
+    context = open_context(settings)
     try:
         bring_up(context.database)
         yield context

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
 from commands.output import json_option, print_json, print_table
-from huey_instance import UNREACHABLE
-from queueing import HueyQueue
+from importing.jobs.huey_connection import UNREACHABLE
+from importing.jobs.queue_huey import HueyQueue
 from settings import PREFIX, BadSettings, Settings, load_settings, origins, unknown_names
 from storage import schema_revision
 from storage.engine import Database, Kind

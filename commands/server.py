@@ -13,7 +13,7 @@ import click
 import storage
 from commands.context import opened
 from commands.output import json_option, print_json, say
-from installation import open_core
+from server.installation import open_context
 from settings import Settings, load_settings
 from storage import schema_revision
 from storage.engine import Database
@@ -85,7 +85,7 @@ def _work_on_jobs(settings: Settings, goes_on: Callable[[], bool], *, maintain: 
     from server import maintenance
     from server.job_worker import JobWorker
 
-    context = open_core(settings)
+    context = open_context(settings)
     stop = threading.Event()
     if maintain:
         threading.Thread(target=maintenance.run_until, args=(stop, context), daemon=True).start()

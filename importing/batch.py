@@ -59,8 +59,9 @@ class Delimited:
 
     `quotes`: a value may be quoted as RFC 4180 says. `multiline`: a quoted value may span lines (files);
     the legacy protocol never lets it, so that a stray quote spoils one row only. `guarded`: a file that our own export
-    may have written; the guard before what a spreadsheet would run comes off again (see `importing.reading.csv_formula_guard`). `has_absent`:
-    a cell that is ABSENT gives no value, so its row does not give that column (see `importing.row_writer`).
+    may have written; the guard before what a spreadsheet would run is removed (see
+    `importing.reading.csv_formula_guard`). `has_absent`: a cell that is ABSENT gives no value, so its row does not give
+    that column (see `importing.row_writer`).
     """
 
     delimiter: str

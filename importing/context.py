@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crypto.digests import Digests
-from importing.jobs.queue import NullQueue, Queue
+from importing.queue import NullQueue, Queue
 from storage.engine import Database
 
 

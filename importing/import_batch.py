@@ -20,7 +20,6 @@ from importing.batch import AssignedKey, Batch, Counts, Cursor, OnError, Outcome
 from importing.context import Context
 from importing.disk_list import DiskList
 from importing.errors import ApiError, Problem
-from importing.jobs.queue import put_deliveries
 from importing.planning.plan_batch import (
     MODES_TRIED_FIRST,
     BatchPlan,
@@ -30,6 +29,7 @@ from importing.planning.plan_batch import (
     read_rows,
     stage,
 )
+from importing.queue import put_deliveries
 from storage import apply, generated_keys
 from storage.engine import Busy, Expected, now_ms
 from storage.queries import batches, jobs, webhooks

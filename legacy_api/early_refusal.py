@@ -22,5 +22,9 @@ def refuse_unread(query: str, error: ApiError, *, http_status: bool) -> tuple[HT
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     elif error.category is ErrorCategory.BUG:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
-    headers = {"Content-Type": encoder.media_type.value, "Access-Control-Allow-Origin": "*", "X-Request-Id": uuid4().hex}
+    headers = {
+        "Content-Type": encoder.media_type.value,
+        "Access-Control-Allow-Origin": "*",
+        "X-Request-Id": uuid4().hex,
+    }
     return status, headers, b"".join(encoder.encode(error_tree(encoder.error or error)))

@@ -13,10 +13,10 @@ from typing import Any
 
 from huey.consumer import Consumer as HueyConsumer
 
-from huey_instance import UNREACHABLE
 from importing.context import Context
 from importing.jobs import lifecycle
-from queueing import DELIVERY, PORTION, HueyQueue
+from importing.jobs.huey_connection import UNREACHABLE
+from importing.jobs.queue_huey import DELIVERY, PORTION, HueyQueue
 from webhooks import deliveries
 
 log = logging.getLogger("tillgate.worker")

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from crypto.encryption import Cipher, DecryptionError
 from importing.batch_status import make_status
 from importing.context import Context
-from importing.jobs.queue import put_deliveries
+from importing.queue import put_deliveries
 from importing.times import iso_seconds
 from storage.engine import Busy, now_ms
 from storage.queries import batches

@@ -21,8 +21,8 @@ from importing.disk_list import DiskList
 from importing.errors import ApiError, Problem
 from importing.import_batch import COUNT_NAMES, batch_session, list_problems, store_row_results, write
 from importing.jobs import batch_json, stored_input
-from importing.jobs.queue import put_deliveries
 from importing.planning.plan_batch import BatchPlan, StagedRows, read_rows, stage
+from importing.queue import put_deliveries
 from importing.reading.row_count import count_rows
 from storage.queries import batches, jobs, webhooks
 from storage.queries.jobs import ChunkClaim

@@ -22,7 +22,7 @@ from importing.context import Context
 from importing.errors import ApiError, ErrorCategory
 from importing.import_batch import batch_columns, lock_request, new_batch_id
 from importing.jobs import batch_json, chunk, stored_input
-from importing.jobs.queue import put_deliveries
+from importing.queue import put_deliveries
 from storage import apply
 from storage.engine import Busy, now_ms
 from storage.queries import accounts, batches, jobs, webhooks

@@ -16,7 +16,7 @@ from importing.batch import Conflict, UndoOutcome
 from importing.context import Context
 from importing.disk_list import DiskList
 from importing.import_batch import batch_session
-from importing.jobs.queue import put_deliveries
+from importing.queue import put_deliveries
 from importing.undo import availability
 from storage import apply, unique_values
 from storage.engine import now_ms

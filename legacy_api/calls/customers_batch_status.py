@@ -15,9 +15,7 @@ def customers_batch_status(call: CallContext) -> CallReply:
     batch_id = read_batch_id(call)
     # The row was read together with the credentials, unless the sender was admitted before the last `batch_id` came.
     row = call.access.batch
-    batch = (
-        batch_status.make_status(row) if row is not None and row["id"] == batch_id else find_batch(call, batch_id)
-    )
+    batch = batch_status.make_status(row) if row is not None and row["id"] == batch_id else find_batch(call, batch_id)
     return status_reply(call.context, call.access.account, batch)
 
 

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 from sqlalchemy import Connection, func, select, text
 
-from installation import open_core
+from server.installation import open_context
 from settings import Settings
 from storage import tables
 from tests.conftest import Blank
@@ -78,7 +78,7 @@ def test_killed_while_many_post_at_once(tmp_path: Path, blank_sqlite: Blank) -> 
                 for worker in _workers(server.process.pid):
                     os.kill(worker, signal.SIGKILL)
             acknowledged += posting.acknowledged
-    context = open_core(Settings(data_dir=tmp_path / "data", database_url=f"sqlite:///{tmp_path}/data/tillgate.db"))
+    context = open_context(Settings(data_dir=tmp_path / "data", database_url=f"sqlite:///{tmp_path}/data/tillgate.db"))
     with context.database.reading() as connection:
         stored = dict(_customers(connection))
         assert {name: stored.get(name, 0) for name in acknowledged} == dict.fromkeys(acknowledged, ROWS)

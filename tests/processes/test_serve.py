@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from installation import open_core
+from server.installation import open_context
 from settings import Settings
 from tests.conftest import Blank
 from tests.support.demo_accounts import open_accounts
@@ -44,7 +44,7 @@ def furnish(folder: Path, blank: Blank) -> None:
     (folder / "data").mkdir()
     blank(folder / "data").dispose()
     url = f"sqlite:///{folder}/data/tillgate.db"
-    context = open_core(Settings(data_dir=folder / "data", database_url=url))
+    context = open_context(Settings(data_dir=folder / "data", database_url=url))
     open_accounts(context)
     context.database.dispose()
 

@@ -22,12 +22,10 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
 import cli
-import huey_instance
-import queueing
 from importing import batch_status
 from importing.context import Context
-from importing.jobs import lifecycle
-from installation import open_core
+from importing.jobs import huey_connection, lifecycle, queue_huey
+from server.installation import open_context
 from server.job_worker import JobWorker
 from settings import Settings
 from storage.engine import Busy, Database, Kind
@@ -174,7 +172,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
             url = server.url(server.create())
         settings = settings_for(database, queue_url=url, secret=SECRET, job_lease=LEASE)
         database.dispose()
-        context = open_core(settings)
+        context = open_context(settings)
         installation = Installation(settings, context, open_accounts(context)[0])
         try:
             yield installation
@@ -290,7 +288,7 @@ def test_a_queue_that_is_down_loses_nothing(tmp_path: Path, blank_sqlite: Callab
         port = free.getsockname()[1]
     # Nothing listens there.
     settings = settings_for(database, queue_url=f"redis://127.0.0.1:{port}/0", secret=SECRET, job_lease=LEASE)
-    context = open_core(settings)
+    context = open_context(settings)
     at = Installation(settings, context, open_accounts(context)[0])
     batch_id = lifecycle.submit(context, batch(context, at.demo, rows("c", 10))).batch_id
     assert at.status(batch_id) == "queued"
@@ -313,7 +311,7 @@ def test_the_servers_own_consumer_is_replaced_when_it_is_killed(
     folder.mkdir()
     database = blank_sqlite(folder)
     settings = settings_for(database, secret=SECRET, job_lease=LEASE)
-    context = open_core(settings)
+    context = open_context(settings)
     at = Installation(settings, context, open_accounts(context)[0])
     with serving(tmp_path, "--workers", "1", environment=at.environment) as server:
         batch_id = lifecycle.submit(context, batch(context, at.demo, rows("c", ROWS))).batch_id
@@ -358,7 +356,7 @@ def test_a_server_that_is_stopped_leaves_no_claim_behind(
     folder = tmp_path / "data"
     folder.mkdir()
     settings = settings_for(blank_sqlite(folder), secret=SECRET, job_lease=600.0)
-    context = open_core(settings)
+    context = open_context(settings)
     at = Installation(settings, context, open_accounts(context)[0])
     environment = {**at.environment, "TILLGATE_JOB_LEASE": "600"}
     with serving(tmp_path, "--workers", "1", environment=environment) as server:
@@ -379,7 +377,7 @@ def test_recovery_outlives_whatever_it_meets(
     tmp_path: Path, blank_sqlite: Callable[[Path], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = blank_sqlite(tmp_path)
-    context = open_core(settings_for(database, secret=SECRET))
+    context = open_context(settings_for(database, secret=SECRET))
     looked: list[Context] = []
     again = threading.Event()
 
@@ -402,9 +400,9 @@ def test_recovery_outlives_whatever_it_meets(
 
 @pytest.mark.parametrize("kind", ["postgresql", "redis"])
 def test_a_queue_that_never_answers_is_not_waited_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huey_instance, "PATIENCE", 2)
+    monkeypatch.setattr(huey_connection, "PATIENCE", 2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        queue = queueing.HueyQueue(f"{kind}://127.0.0.1:{deaf.getsockname()[1]}/0")
+        queue = queue_huey.HueyQueue(f"{kind}://127.0.0.1:{deaf.getsockname()[1]}/0")
         asking = threading.Thread(target=queue.put_chunk, args=("batch", 0), daemon=True)
         asking.start()
         asking.join(PATIENCE)

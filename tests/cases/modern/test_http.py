@@ -17,10 +17,10 @@ from importing import batch_status
 from importing.context import Context
 from importing.errors import API_ERRORS, ApiError
 from importing.jobs import lifecycle
+from importing.jobs.queue_huey import HueyQueue
 from importing.undo import undo_batch
 from modern_api import csv_upload, dispatch
 from modern_api.grid import batch_id, job_id
-from queueing import HueyQueue
 from storage.engine import Busy, Database
 from storage.queries import batches
 from tests.cases.modern.conftest import Callers

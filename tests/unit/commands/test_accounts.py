@@ -11,7 +11,7 @@ import pytest
 
 import cli
 from crypto import digests
-from installation import open_core
+from server.installation import open_context
 from settings import load_settings
 from storage import tables
 from storage.queries import admins
@@ -208,7 +208,7 @@ class TestField:
 class TestAdmin:
     def test_password_is_read_from_a_line(self, tillgate: CommandLine) -> None:
         tillgate.ok("admin", "create", "Ann@Example.com", "--password-stdin", stdin="correct horse\nnot this\n")
-        context = open_core(load_settings())
+        context = open_context(load_settings())
         with context.database.reading() as connection:
             row = admins.find_admin(connection, "ann@example.com")
         context.database.dispose()
@@ -235,7 +235,7 @@ def test_every_change_is_in_the_audit(tillgate: CommandLine) -> None:
     tillgate.ok("campaign", "deactivate", "greatwidgets", "a")
     tillgate.ok("field", "create", "greatwidgets", "custom_field_1", "--label", "X")
     tillgate.ok("admin", "create", "a@b", "--password-stdin", stdin="x\n")
-    context = open_core(load_settings())
+    context = open_context(load_settings())
     with context.database.reading() as connection:
         rows = connection.execute(tables.audit.select().order_by(tables.audit.c.id)).mappings().all()
     context.database.dispose()
@@ -256,7 +256,7 @@ def _opens(key: str) -> bool:
     from auth.authenticate import authenticate
     from importing.errors import ApiError
 
-    context = open_core(load_settings())
+    context = open_context(load_settings())
     try:
         return authenticate(context, "john1970", key, "greatwidgets", "192.0.2.1").account_id == "greatwidgets"
     except ApiError:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from importing.reading.csv_formula_guard import guard, unguard
-from installation import open_core
+from server.installation import open_context
 from settings import load_settings
 from storage import tables
 from tests.conftest import Blank
@@ -184,7 +184,7 @@ class TestUndo:
     def test_is_in_the_audit(self, tillgate: CommandLine) -> None:
         batch = tillgate.ok("import", "greatwidgets", write(FILE), "--json").json["batch_id"]
         tillgate.ok("undo", batch)
-        context = open_core(load_settings())
+        context = open_context(load_settings())
         with context.database.reading() as connection:
             rows = connection.execute(tables.audit.select()).mappings().all()
         context.database.dispose()

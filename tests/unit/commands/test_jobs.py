@@ -14,7 +14,7 @@ from sqlalchemy import select
 from importing.batch import OnError
 from importing.context import Context
 from importing.jobs import chunk, lifecycle
-from installation import open_core
+from server.installation import open_context
 from settings import load_settings
 from storage import tables
 from tests.conftest import Blank
@@ -55,7 +55,7 @@ def tillgate(
 @pytest.fixture
 def background(tillgate: CommandLine) -> Iterator[Background]:  # noqa: ARG001 - it says where the store is
     queue = HeldQueue()
-    context = replace(open_core(load_settings()), queue=queue)
+    context = replace(open_context(load_settings()), queue=queue)
     yield Background(context, open_accounts(context)[0], queue)
     context.database.dispose()
 

@@ -19,12 +19,12 @@ from app import create_app
 from auth.authenticate import Access, authenticate
 from importing.context import Context
 from importing.errors import API_ERRORS, ApiError
-from installation import open_core
 from legacy_api import calls, endpoint
 from legacy_api.calls import CallSpec
 from legacy_api.endpoint import PATHS
 from legacy_api.parameters import CallContext
 from legacy_api.replies import CallReply
+from server.installation import open_context
 from settings import Settings
 from storage import migrate
 from storage.engine import Busy
@@ -53,7 +53,7 @@ def settings(folder: Path, **values: Any) -> Settings:
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
-    context = open_core(settings(tmp_path_factory.mktemp("face")))
+    context = open_context(settings(tmp_path_factory.mktemp("face")))
     migrate.upgrade(context.database)
     with context.database.writing() as connection:
         account = accounts.create_account(connection, "greatwidgets", "")

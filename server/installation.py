@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from crypto.digests import Digests
 from importing.context import Context
-from queueing import HueyQueue
+from importing.jobs.queue_huey import HueyQueue
 from settings import Settings, secret_key
 from storage.engine import Database
 
 
-def open_core(settings: Settings) -> Context:
+def open_context(settings: Settings) -> Context:
     """The core that the settings describe, with its database open."""
     return Context(
         Database(settings.database_url, settings.data_dir),

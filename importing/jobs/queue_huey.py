@@ -38,12 +38,12 @@ class HueyQueue:
         self._put(DELIVERY, delivery_id)
 
     def consume(self, name: str, handler: Handler) -> Huey:
-        """The huey whose messages of one kind `handler` is called with. Raises huey_instance.UNREACHABLE."""
+        """The huey whose messages of one kind `handler` is called with. Raises huey_connection.UNREACHABLE."""
         self._handlers[name] = handler
         return self._opened(name)[0]
 
     def waiting(self) -> int:
-        """How many messages wait. Raises huey_instance.UNREACHABLE."""
+        """How many messages wait. Raises huey_connection.UNREACHABLE."""
         return sum(self._opened(name)[0].storage.queue_size() for name in (PORTION, DELIVERY))
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class HueyQueue:
     def _opened(self, name: str) -> tuple[Huey, Handler]:
         with self._guard:
             if name not in self._hueys:
-                huey = _huey_instance().open_huey(self._url, f"tillgate-{name}")
+                huey = _huey_connection().open_huey(self._url, f"tillgate-{name}")
 
                 def handle(*arguments: object) -> None:
                     self._handlers[name](*arguments)
@@ -66,12 +66,12 @@ class HueyQueue:
         try:
             _, ask = self._opened(name)
             ask(*arguments)
-        except _huey_instance().UNREACHABLE as error:
+        except _huey_connection().UNREACHABLE as error:
             log.warning("cannot ask for a %s: %s; recovery will", name, type(error).__qualname__)
 
 
-def _huey_instance() -> ModuleType:
+def _huey_connection() -> ModuleType:
     """Loaded when a message is put or taken: huey loads the drivers of all its kinds of queue, 200 ms and 25 MB."""
-    import huey_instance
+    from importing.jobs import huey_connection
 
-    return huey_instance
+    return huey_connection
