@@ -12,15 +12,12 @@ from importing.context import Context
 from importing.errors import ApiError
 from storage.engine import now_ms
 from storage.queries import request_lookups
-from storage.queries.batches import BatchRow
 
 
 class Access(NamedTuple):
     """Who is asking. `account` is the store's number, `account_id` what the protocols call it.
 
-    `newest` is the number of the account's newest change when it was asked; None where that was not looked up. `batch`
-    is the batch of the account that was asked for at the same time, with its job (see
-    `storage.queries.batches.find_with_job`); None where there was none.
+    `newest` is the number of the account's newest change when it was asked.
     """
 
     account: int
@@ -28,18 +25,17 @@ class Access(NamedTuple):
     user_id: str
     may_import: bool
     newest: int | None = None
-    batch: BatchRow | None = None
 
 
-def authenticate(context: Context, user_id: str, key: str, account: str, address: str, batch_id: str = "") -> Access:
+def authenticate(context: Context, user_id: str, key: str, account: str, address: str) -> Access:
     """The access that the credentials give, from an address. Raises bad_credentials, for whatever cause.
 
-    `account` is what the protocols call it; the user must belong to it. `batch_id`: a batch of theirs that is asked for.
+    `account` is what the protocols call it; the user must belong to it.
 
     After 20 failures of a user from an address within 10 minutes, or 200 of an address, it is refused without a look
     for a minute, then two, up to 15. While locked out, the same refusal (docs/protocol.md, Transport).
     """
-    return _authenticate(context, user_id, key, account, address, batch_id)
+    return _authenticate(context, user_id, key, account, address)
 
 
 def authenticate_user(context: Context, user_id: str, key: str, address: str) -> Access:
@@ -47,13 +43,11 @@ def authenticate_user(context: Context, user_id: str, key: str, address: str) ->
     return _authenticate(context, user_id, key, None, address)
 
 
-def _authenticate(
-    context: Context, user_id: str, key: str, account: str | None, address: str, batch_id: str = ""
-) -> Access:
+def _authenticate(context: Context, user_id: str, key: str, account: str | None, address: str) -> Access:
     lockout = open_lockout(context)
     now = now_ms()
     is_locked = lockout.locked(user_id, address, now)
-    user, batch = _look_up_user(context, user_id, batch_id) if _is_storable(user_id) else (None, None)
+    user = _look_up_user(context, user_id) if _is_storable(user_id) else None
     digest, old_digest = (user["key_digest"], user["old_key_digest"]) if user else ("", "")
     # Both are always compared, with nothing where there is no user: the time tells nothing either.
     given_digest = context.digests.api_key(key)
@@ -65,8 +59,7 @@ def _authenticate(
             user["account_name_id"],
             user["user_id"],
             bool(user["may_import"]),
-            user.get("newest"),
-            batch,
+            user["newest"],
         )
         if account in (None, access.account_id) and not user["disabled"]:
             return access
@@ -75,13 +68,9 @@ def _authenticate(
     raise ApiError("bad_credentials")
 
 
-def _look_up_user(
-    context: Context, user_id: str, batch_id: str
-) -> tuple[request_lookups.LookupRow | None, BatchRow | None]:
-    with context.database.looking() as work:
-        if batch_id and _is_storable(batch_id):
-            return request_lookups.find_user_and_batch(work, user_id, batch_id)
-        return request_lookups.find_user(work, user_id), None
+def _look_up_user(context: Context, user_id: str) -> request_lookups.LookupRow | None:
+    with context.database.read_connection() as work:
+        return request_lookups.find_user(work, user_id)
 
 
 def _is_storable(text: str) -> bool:

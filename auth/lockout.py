@@ -10,7 +10,7 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from storage.sidefile import SideFile
+from storage.sqlite.side_file import SideFile
 
 # Seconds. Who waits longer for the other processes is served without a lockout.
 FILE_WAIT_SECONDS = 2.0
@@ -41,9 +41,6 @@ class Lockout:
 
     def __init__(self, path: Path) -> None:
         self._file = SideFile(path, _SCHEMA, FILE_WAIT_SECONDS)
-        # A state of the file, and when the last lock in it ends: as long as the file is the same, and nobody locked out,
-        # nobody has to be looked for.
-        self._known: tuple[object, int] = (None, 0)
 
     def locked(self, user: str, address: str, now: int) -> bool:
         """Whether the user at that address, or the address as a whole, has to wait."""
@@ -51,17 +48,9 @@ class Lockout:
 
     def wait(self, user: str, address: str, now: int) -> int:
         """How long they have to, in milliseconds."""
-        # Before the file is read: what is written meanwhile is another state.
-        state = self._file.written()
-        known_state, last_end = self._known
-        if state is not None and state == known_state and last_end <= now:
-            return 0
         query = "SELECT max(locked_until) FROM failure WHERE who IN (?, ?) AND locked_until > ?"
         try:
             with self._file.opened() as connection:
-                if state is not None and state != known_state:
-                    [last_end_or_none] = connection.execute("SELECT max(locked_until) FROM failure").fetchone()
-                    self._known = (state, last_end_or_none or 0)
                 row = connection.execute(query, (_pair_digest(user, address), _address_digest(address), now)).fetchone()
                 return int(row[0]) - now if row[0] is not None else 0
         except sqlite3.Error as error:

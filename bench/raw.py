@@ -23,7 +23,7 @@ from flask import Flask, Response
 
 from bench.form import COLUMNS as FORM_COLUMNS
 from server import process
-from storage.turn import WriteTurn
+from storage.sqlite.write_lock import WriteLock
 
 COLUMNS = FORM_COLUMNS[:-1]
 KEYS = 2
@@ -98,8 +98,10 @@ class Raw:
         self._own = threading.local()
         self._flask = Flask("constant", static_folder=None)
         self._flask.add_url_rule(BY_FLASK, view_func=lambda: Response(CONSTANT, content_type="application/json"))
-        turn = WriteTurn(Path(url.removeprefix("sqlite:///"))) if self._sqlite else None
-        self._turn: Callable[[], AbstractContextManager[None]] = (lambda: turn.held(WAIT)) if turn else nullcontext
+        lock = WriteLock(Path(url.removeprefix("sqlite:///"))) if self._sqlite else None
+        self._write_lock: Callable[[], AbstractContextManager[None]] = (
+            (lambda: lock.held(WAIT)) if lock else nullcontext
+        )
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI."""
@@ -119,7 +121,7 @@ class Raw:
         if not hasattr(self._own, "connection"):
             self._own.connection = _sqlite(self._url) if self._sqlite else psycopg.connect(self._url)
         connection = self._own.connection
-        with self._turn():
+        with self._write_lock():
             run = connection.execute if self._sqlite else _prepared(connection)
             run("BEGIN IMMEDIATE" if self._sqlite else LOCK)
             batch: int = run(BATCH, (len(rows),)).fetchone()[0]

@@ -36,7 +36,7 @@ def batches(account_id: str, length: int, as_json: bool) -> None:
     Example:
       tillgate batches greatwidgets --length 5
     """
-    with opened() as context, context.database.reading() as connection, context.database.looking() as work:
+    with opened() as context, context.database.reading() as connection, context.database.read_connection() as work:
         account = account_row(connection, account_id)["id"]
         found = [_as_json(row) for row in stored.list_with_job(work, account, None, None, 0, length)]
     if as_json:
@@ -58,7 +58,7 @@ def batch(batch_id: str, as_json: bool) -> None:
     Example:
       tillgate batch 3f0c1a52c7b94f1f
     """
-    with opened() as context, context.database.reading() as connection, context.database.looking() as work:
+    with opened() as context, context.database.reading() as connection, context.database.read_connection() as work:
         known = stored.find_anywhere(connection, batch_id)
         row = stored.find_with_job(work, known["account_id"], batch_id) if known is not None else None
         if row is None:

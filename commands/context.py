@@ -11,9 +11,10 @@ from sqlalchemy import Connection, RowMapping
 from importing.context import Context
 from server.installation import open_context
 from settings import Settings, load_settings
-from storage import schema_revision, statistics
+from storage import schema_revision
 from storage.engine import Busy, Database, Kind
 from storage.queries import accounts
+from storage.sqlite.drop_statistics import drop_statistics
 
 # A command waits longer for its turn to write than a terminal at a till would.
 PATIENCE = 60.0
@@ -45,7 +46,7 @@ def bring_up(database: Database) -> None:
         migrate.upgrade(database)
     # While somebody writes: the server's maintenance does it.
     with suppress(Busy):
-        statistics.forget(database, MOMENT)
+        drop_statistics(database, MOMENT)
 
 
 @contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from importing.batch import Campaign, CampaignType
 from importing.context import Context
 from importing.fields import Field, FieldKind, make_custom_field
 from storage.queries import request_lookups
-from storage.workspace import Workspace
+from storage.sql_connection import SqlConnection
 
 KIND_OF_TYPE: Mapping[str, FieldKind] = {
     "Text": FieldKind.TEXT,
@@ -35,19 +34,10 @@ class AccountSettings:
 
 def load(context: Context, account: int) -> AccountSettings:
     """The account's custom fields and active campaigns, as they are now."""
-    with context.database.looking() as work:
+    with context.database.read_connection() as work:
         fields, campaigns = request_lookups.list_fields_and_campaigns(work, account)
-        if any(campaign.type == CampaignType.BUYX for campaign in campaigns):
-            # With their items, of which there may be many: not kept.
-            return _settings(fields, campaigns, _items(work, account))
-        return _cached_settings(fields, campaigns)
-
-
-@lru_cache(maxsize=64)
-def _cached_settings(
-    fields: Sequence[request_lookups.CustomFieldRow], campaigns: Sequence[request_lookups.CampaignRow]
-) -> AccountSettings:
-    return _settings(fields, campaigns, {})
+        has_items = any(campaign.type == CampaignType.BUYX for campaign in campaigns)
+        return _settings(fields, campaigns, _items(work, account) if has_items else {})
 
 
 def _settings(
@@ -81,7 +71,7 @@ def _campaigns(
     }
 
 
-def _items(work: Workspace, account: int) -> dict[int, dict[str, int]]:
+def _items(work: SqlConnection, account: int) -> dict[int, dict[str, int]]:
     rows = request_lookups.list_campaign_items(work, account)
     custom_fields: dict[int, dict[str, int]] = {}
     # An id that reads like another item's name is still the id.

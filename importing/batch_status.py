@@ -80,7 +80,7 @@ class BatchStatus(NamedTuple):
 
 def find_batch(context: Context, account: int, batch_id: str) -> BatchStatus | None:
     """A batch of the account."""
-    with context.database.looking() as work:
+    with context.database.read_connection() as work:
         row = batches.find_with_job(work, account, batch_id)
     return None if row is None else make_status(row)
 
@@ -95,7 +95,7 @@ def list_batches(
     length: int = 20,
 ) -> Sequence[BatchStatus]:
     """Batches of the account, newest first: those of one face, those made before a time (milliseconds), or all."""
-    with context.database.looking() as work:
+    with context.database.read_connection() as work:
         return [make_status(row) for row in batches.list_with_job(work, account, face, before, offset, length)]
 
 
@@ -120,7 +120,7 @@ class _PagedRows(Generic[Item]):
     def __iter__(self) -> Iterator[Item]:
         after, length = -1, ROWS_PER_PAGE
         while length == ROWS_PER_PAGE:
-            with self.context.database.looking() as work:
+            with self.context.database.read_connection() as work:
                 page = batches.load_problem_page(work, self.account, self.batch_id, self.kind, after, ROWS_PER_PAGE)
             yield from map(self.read, page)
             length = len(page)

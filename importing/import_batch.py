@@ -9,7 +9,6 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from itertools import groupby, islice, starmap
 from typing import NamedTuple
 
@@ -31,10 +30,10 @@ from importing.planning.plan_batch import (
 )
 from importing.queue import put_deliveries
 from storage import apply, generated_keys
+from storage.batch_transaction import BatchTransaction, KeyTaken
 from storage.engine import Busy, Expected, now_ms
 from storage.queries import batches, jobs, webhooks
-from storage.statements import Sent
-from storage.workspace import KeyTaken, Workspace
+from storage.sql_connection import PendingResult
 
 PROBLEMS_LISTED = 10
 COUNT_NAMES = ("new", "updated", "unchanged", "ignored", "failed")
@@ -43,14 +42,14 @@ RETRY_AFTER_SECONDS = 5
 
 
 @contextmanager
-def batch_session(context: Context, batch: Batch | None = None) -> Iterator[Workspace]:
+def batch_session(context: Context, batch: Batch | None = None) -> Iterator[BatchTransaction]:
     """A workspace, with what the database can do to a caller told as a fault: busy, unavailable.
 
     `batch`: one that is imported in it.
     """
     expected = Expected(batch.account, batch.source.size, context.write_wait) if batch is not None else None
     try:
-        with context.database.workspace(expected) as work:
+        with context.database.batch_transaction(expected) as work:
             yield work
     except Busy as error:
         raise ApiError("busy", retry_after=RETRY_AFTER_SECONDS) from error
@@ -113,7 +112,7 @@ class WrittenBatch(NamedTuple):
 
 
 def write(
-    work: Workspace, batch: Batch, staged: StagedRows, batch_id: str, check_plan: Callable[[BatchPlan], None]
+    work: BatchTransaction, batch: Batch, staged: StagedRows, batch_id: str, check_plan: Callable[[BatchPlan], None]
 ) -> WrittenBatch:
     """Plan the staged rows and apply the plan as a change of the batch, in the write transaction that is under way.
 
@@ -136,7 +135,7 @@ def new_batch_id() -> str:
     return secrets.token_hex(10)
 
 
-def _plan_assuming_unique_keys(work: Workspace, batch: Batch, staged: StagedRows) -> BatchPlan:
+def _plan_assuming_unique_keys(work: BatchTransaction, batch: Batch, staged: StagedRows) -> BatchPlan:
     plan = make_plan(work, batch, staged, assume_unique_keys=True)
     if len(plan.problems) > len(staged.problems):
         raise KeyTaken  # the whole plan tells which rows exactly
@@ -144,7 +143,7 @@ def _plan_assuming_unique_keys(work: Workspace, batch: Batch, staged: StagedRows
 
 
 def request_lock_key(batch: Batch) -> int:
-    """What equal requests share (see Workspace.alone)."""
+    """What equal requests share (see BatchTransaction.alone)."""
     # Who sends the same key, or without one the same request, shares a place; everybody else has one of his own.
     if batch.request_key is not None:
         name = repr((batch.account, batch.request_key))
@@ -158,7 +157,7 @@ def request_lock_key(batch: Batch) -> int:
 @contextmanager
 def lock_request(
     context: Context, batch: Batch, batch_to_import: Batch | None = None
-) -> Iterator[tuple[Workspace, str | None]]:
+) -> Iterator[tuple[BatchTransaction, str | None]]:
     """Hold the place of the request, so that its twins wait. Yields a workspace, and the batch that it made before, if it did.
 
     Under a key that is the key's batch; without one, the batch of a twin that was still running when this one came.
@@ -167,16 +166,16 @@ def lock_request(
     # Batches have growing numbers: what is newer than the newest one that was there has been written since.
     newest = batch.last_change
     if newest is None and batch.request_key is None and batch.request_digest:
-        with context.database.looking() as work:
+        with context.database.read_connection() as work:
             newest = batches.last_change(work, batch.account)
     lock_key = request_lock_key(batch)
     # Who waits for a twin waits with empty hands: what the twin needs to end might be in them.
-    with context.database.alone(lock_key), batch_session(context, batch_to_import) as work:
-        result = work.alone(lock_key, lambda: _find_same_request(work, batch, newest))
+    with context.database.lock_request(lock_key), batch_session(context, batch_to_import) as work:
+        result = work.lock_request(lock_key, lambda: _find_same_request(work, batch, newest))
         yield work, _stored_batch_id(batch, result)
 
 
-def _find_same_request(work: Workspace, batch: Batch, newest: int | None) -> Sent | None:
+def _find_same_request(work: BatchTransaction, batch: Batch, newest: int | None) -> PendingResult | None:
     if batch.request_key is not None:
         return batches.find_idempotency_key(work, batch.account, batch.request_key)
     if newest is None or not batch.request_digest:
@@ -184,7 +183,7 @@ def _find_same_request(work: Workspace, batch: Batch, newest: int | None) -> Sen
     return batches.find_same_request(work, batch.account, batch.user, batch.request_digest, newest)
 
 
-def _stored_batch_id(batch: Batch, result: Sent | None) -> str | None:
+def _stored_batch_id(batch: Batch, result: PendingResult | None) -> str | None:
     if result is None or not result.rows:
         return None
     batch_id, *digest = result.rows[0]
@@ -213,7 +212,7 @@ def list_problems(problems: DiskList[Problem]) -> str:
 
 
 def _apply_plan(
-    work: Workspace, batch: Batch, staged: StagedRows, plan: BatchPlan, batch_id: str, result: Sent
+    work: BatchTransaction, batch: Batch, staged: StagedRows, plan: BatchPlan, batch_id: str, result: PendingResult
 ) -> WrittenBatch:
     account = batch.account
     now = now_ms()
@@ -236,7 +235,9 @@ def _make_outcome(
     return Outcome(batch_id, plan.counts, made, plan.problems, staged.warnings, batch.charset, round(seconds, 3))
 
 
-def _store_outcome(work: Workspace, batch: Batch, staged: StagedRows, outcome: Outcome, written: WrittenBatch) -> None:
+def _store_outcome(
+    work: BatchTransaction, batch: Batch, staged: StagedRows, outcome: Outcome, written: WrittenBatch
+) -> None:
     values = {
         **batch_columns(batch, outcome.batch_id, written.change, written.now),
         "status": "imported",
@@ -253,7 +254,7 @@ def _store_outcome(work: Workspace, batch: Batch, staged: StagedRows, outcome: O
 
 def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[str, object]:
     """What is known of a batch before it is imported, as columns of the table. `number` puts it into the history."""
-    columns = tuple([header.field.name for header in batch.headers if header.field is not None])
+    columns = [header.field.name for header in batch.headers if header.field is not None]
     return {
         "account_id": batch.account,
         "id": batch_id,
@@ -263,9 +264,9 @@ def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[st
         "user_id": batch.user,
         "mode": batch.mode.value,
         "on_error": batch.on_error.value,
-        "campaigns": _json_list(tuple([campaign.id for campaign in batch.campaigns])),
-        "columns": _json_list(columns),
-        "header": _json_list(batch.names or columns),
+        "campaigns": json.dumps([campaign.id for campaign in batch.campaigns]),
+        "columns": json.dumps(columns),
+        "header": json.dumps(batch.names or columns),
         "keep_undo": batch.keep_undo,
         "root": batch_id,
         "charset": batch.charset,
@@ -274,13 +275,7 @@ def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[st
     }
 
 
-@lru_cache(maxsize=256)
-def _json_list(items: tuple[int, ...] | tuple[str, ...]) -> str:
-    """As JSON. Most senders have the same columns and campaigns every time."""
-    return json.dumps(items)
-
-
-def store_row_results(work: Workspace, batch: Batch, outcome: Outcome, start: Cursor = Cursor()) -> None:
+def store_row_results(work: BatchTransaction, batch: Batch, outcome: Outcome, start: Cursor = Cursor()) -> None:
     """Write down what is known of single rows, behind what is known of the batch already. `start` is where they began."""
     if not (outcome.problems or outcome.warnings or outcome.made):
         return
@@ -299,7 +294,7 @@ def store_row_results(work: Workspace, batch: Batch, outcome: Outcome, start: Cu
         jobs.add_failed_rows(work, batch.account, outcome.batch_id, texts)
 
 
-def _load_outcome(work: Workspace, batch: Batch, batch_id: str) -> Outcome:
+def _load_outcome(work: BatchTransaction, batch: Batch, batch_id: str) -> Outcome:
     stored_id = batches.load_batch(work, batch.account, batch_id)
     assert stored_id is not None
 

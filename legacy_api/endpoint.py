@@ -20,7 +20,7 @@ from werkzeug.routing import Rule
 from auth.authenticate import Access, authenticate
 from importing.context import Context
 from importing.errors import ApiError, ErrorCategory
-from legacy_api.calls import find_call, requested_batch_id
+from legacy_api.calls import find_call
 from legacy_api.encoders import Encoder, MediaType, choose_encoder
 from legacy_api.form import Form, FormLimits, UnreadableForm, read_form
 from legacy_api.parameters import CallContext, check_api_number, is_yes
@@ -202,7 +202,7 @@ class LegacyEndpoint:
             state.credentials = sent
             try:
                 address = request.remote_addr or ""
-                state.access = authenticate(self._core, *sent, address, requested_batch_id(fields))
+                state.access = authenticate(self._core, *sent, address)
             except ApiError as error:
                 state.access = error
         if not isinstance(state.access, Access):

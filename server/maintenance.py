@@ -11,9 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from auth import admin_sessions
 from importing.context import Context
 from importing.jobs import lifecycle
-from storage import statistics
 from storage.engine import Busy, now_ms
 from storage.queries import expired_data
+from storage.sqlite.drop_statistics import drop_statistics
 from webhooks import deliveries
 
 log = logging.getLogger("tillgate.maintenance")
@@ -41,7 +41,7 @@ def run_once(context: Context) -> int:
         with suppress(Busy), context.database.writing(context.write_wait) as connection:
             gone += expired_data.prune(connection, account, *limits)
     with suppress(Busy):
-        statistics.forget(context.database, context.write_wait)
+        drop_statistics(context.database, context.write_wait)
         lifecycle.drop_stale_inputs(context)
         deliveries.drop_old_deliveries(context)
         admin_sessions.drop_expired(context)

@@ -6,10 +6,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from storage import unique_values
+from storage.batch_transaction import BatchTransaction
 from storage.queries import batches
-from storage.statements import Sent
+from storage.sql_connection import PendingResult
 from storage.tables import DOCUMENT_COLUMNS, IMAGE_COLUMNS
-from storage.workspace import Workspace
 from storage.write_modes import BatchShape, insert_values, update_values
 
 # To ask for webhooks by itself would cost a small batch as much as its enrolments.
@@ -28,12 +28,12 @@ class ChangeContext(NamedTuple):
     base: int
 
 
-def next_change(work: Workspace, account: int, count: int = 1) -> int:
+def next_change(work: BatchTransaction, account: int, count: int = 1) -> int:
     """The next change number of the account, which only its one writer takes, or the first of the next `count`."""
     return int(send_next_change(work, account, count).rows[0][0]) - count + 1
 
 
-def send_next_change(work: Workspace, account: int, count: int = 1) -> Sent:
+def send_next_change(work: BatchTransaction, account: int, count: int = 1) -> PendingResult:
     """The same, to be looked at later: its one row has the number, of several the last, and whether webhooks are told.
 
     A number is taken when a change or a batch that has it is written, in the same transaction.
@@ -41,7 +41,7 @@ def send_next_change(work: Workspace, account: int, count: int = 1) -> Sent:
     return work.send(SELECT_NEXT_CHANGE, account=account, count=count)
 
 
-def last_customer(work: Workspace, account: int) -> int:
+def last_customer(work: BatchTransaction, account: int) -> int:
     """The id after which those of new customers of the account come. Removed customers keep theirs for ever."""
     if work.sqlite:
         return work.number("SELECT max(id) FROM customer")
@@ -53,7 +53,12 @@ def last_customer(work: Workspace, account: int) -> int:
 
 
 def apply_plan(
-    work: Workspace, shape: BatchShape, change_context: ChangeContext, campaigns: tuple[int, ...], *, renames: bool
+    work: BatchTransaction,
+    shape: BatchShape,
+    change_context: ChangeContext,
+    campaigns: tuple[int, ...],
+    *,
+    renames: bool,
 ) -> None:
     """Write what `target`, `made` and `follow` say. `campaigns` in order: points go to the first.
 
@@ -71,7 +76,9 @@ def apply_plan(
     _enrol(work, change_context, campaigns)
 
 
-def _change_customers(work: Workspace, shape: BatchShape, change_context: ChangeContext, *, renames: bool) -> None:
+def _change_customers(
+    work: BatchTransaction, shape: BatchShape, change_context: ChangeContext, *, renames: bool
+) -> None:
     account, change, now = change_context.account, change_context.change, change_context.now
     renamed_customers = renames and work.number(COUNT_RENAMED)
     update = _update_statement(shape, work.sqlite)
@@ -90,7 +97,7 @@ def _change_customers(work: Workspace, shape: BatchShape, change_context: Change
 
 
 def record_change(
-    work: Workspace, change_context: ChangeContext, batch_id: str, made: int, removed: tuple[int, int] = (0, -1)
+    work: BatchTransaction, change_context: ChangeContext, batch_id: str, made: int, removed: tuple[int, int] = (0, -1)
 ) -> None:
     """Note the change, with the range of customers that it made, and the one in which those that it removed lie."""
     work.send(
@@ -106,7 +113,7 @@ def record_change(
     )
 
 
-def _enrol(work: Workspace, change_context: ChangeContext, campaigns: tuple[int, ...]) -> None:
+def _enrol(work: BatchTransaction, change_context: ChangeContext, campaigns: tuple[int, ...]) -> None:
     account, change, now, base = change_context.account, change_context.change, change_context.now, change_context.base
     for place, campaign in enumerate(campaigns):
         for table, (enrol_with_points, enrol) in ENROL.items():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.workspace import Workspace
+from storage.batch_transaction import BatchTransaction
 
 
-def list_assigned_keys(work: Workspace, account: int, base: int | None) -> Iterator[tuple[int, str, str | None]]:
+def list_assigned_keys(work: BatchTransaction, account: int, base: int | None) -> Iterator[tuple[int, str, str | None]]:
     """(row, code, card number) in row order. `base`: new customers' numbers start after it; None: nothing was made up."""
     with work.sorting():
         yield from work.rows(SELECT_ASSIGNED if base is not None else SELECT_PREVIEW, account=account)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.workspace import Workspace
+from storage.batch_transaction import BatchTransaction
 
 
-def list_matched(work: Workspace, account: int) -> Iterator[tuple[int, str | None, str | None, int]]:
+def list_matched(work: BatchTransaction, account: int) -> Iterator[tuple[int, str | None, str | None, int]]:
     """The rows that matched, in order: row, code, card number, and 1 where it is the code that matched."""
     return work.rows(
         'SELECT h."row", s.code, s.card_number, CASE WHEN c.code = s.code THEN 1 ELSE 0 END FROM match h '
@@ -20,7 +20,7 @@ def list_matched(work: Workspace, account: int) -> Iterator[tuple[int, str | Non
     )
 
 
-def drop_matched(work: Workspace) -> None:
+def drop_matched(work: BatchTransaction) -> None:
     """Go on as if the matched rows had been bad from the first."""
     work.execute('DELETE FROM stage WHERE "row" IN (SELECT "row" FROM match)')
     work.execute("DELETE FROM target")

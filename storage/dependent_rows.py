@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.workspace import Workspace
+from storage.batch_transaction import BatchTransaction
 from storage.write_modes import BatchShape
 
 
@@ -35,7 +35,7 @@ def key_statements(shape: BatchShape) -> Iterator[str]:
         yield _set_aside_owners(DEPENDENT_CARDS_OF_OTHERS)
 
 
-def has_shared_keys(work: Workspace, shape: BatchShape) -> bool:
+def has_shared_keys(work: BatchTransaction, shape: BatchShape) -> bool:
     """Whether two rows would give their customers one code or card, where every customer has one row: the unique keys' view."""
     with work.sorting():
         return any(

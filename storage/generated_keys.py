@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from storage.workspace import Workspace
+from storage.batch_transaction import BatchTransaction
 
 ROWS_PER_CHUNK = 1000
 CODE, NEW_CARD, STORED_CARD, ROW_CARD = "code", "made_card", "stored_card", "row_card"
@@ -20,13 +20,13 @@ _SELECT_NEEDING = {
 }
 
 
-def list_needing(work: Workspace, kind: str, account: int) -> Iterator[int]:
+def list_needing(work: BatchTransaction, kind: str, account: int) -> Iterator[int]:
     """Who needs a number made: `n` of made, or the customer's id for STORED_CARD."""
     for (ref,) in work.rows(_SELECT_NEEDING[kind], account=account):
         yield ref
 
 
-def store_drawn(work: Workspace, kind: str, drawn: Iterable[tuple[int, str]]) -> None:
+def store_drawn(work: BatchTransaction, kind: str, drawn: Iterable[tuple[int, str]]) -> None:
     """Note drawn numbers: (who, number)."""
     rows = iter(drawn)
     chunks = iter(lambda: [(kind, ref, value) for ref, value in islice(rows, ROWS_PER_CHUNK)], [])
@@ -34,12 +34,12 @@ def store_drawn(work: Workspace, kind: str, drawn: Iterable[tuple[int, str]]) ->
     work.analyze("generated_key")
 
 
-def store_card_rows(work: Workspace, rows: Iterable[int]) -> None:
+def store_card_rows(work: BatchTransaction, rows: Iterable[int]) -> None:
     """Note rows that get a card made, whether or not a later row of the batch gives another."""
     work.fill("generated_key", ("kind", "ref", "value"), [[(ROW_CARD, row, "") for row in rows]])
 
 
-def replace_drawn(work: Workspace, drawn: Iterable[tuple[str, int, str]]) -> None:
+def replace_drawn(work: BatchTransaction, drawn: Iterable[tuple[str, int, str]]) -> None:
     """Replace drawn numbers: (kind, who, number)."""
     work.many(
         "UPDATE generated_key SET value = :value WHERE kind = :kind AND ref = :ref",
@@ -47,7 +47,7 @@ def replace_drawn(work: Workspace, drawn: Iterable[tuple[str, int, str]]) -> Non
     )
 
 
-def list_taken(work: Workspace, key: str, account: int) -> list[tuple[str, int]]:
+def list_taken(work: BatchTransaction, key: str, account: int) -> list[tuple[str, int]]:
     """(kind, who) of the drawn codes or card numbers that the store, the batch or another draw has already."""
     kinds = f"('{CODE}')" if key == "code" else f"('{NEW_CARD}', '{STORED_CARD}')"
     # Three queries, not one with OR: beyond what fits its memory PostgreSQL would read all of a list for every draw.
@@ -61,7 +61,7 @@ def list_taken(work: Workspace, key: str, account: int) -> list[tuple[str, int]]
         return [(kind, ref) for kind, ref in work.rows(" UNION ".join(queries), account=account)]
 
 
-def numbers_in_use(work: Workspace, digits: int, account: int) -> Iterator[str]:
+def numbers_in_use(work: BatchTransaction, digits: int, account: int) -> Iterator[str]:
     """All card numbers of a length that the store or the batch has; not the drawn ones."""
     for (value,) in work.rows(
         "SELECT card_number FROM customer WHERE account_id = :account AND length(card_number) = :digits "
@@ -72,7 +72,7 @@ def numbers_in_use(work: Workspace, digits: int, account: int) -> Iterator[str]:
         yield value
 
 
-def assign_drawn(work: Workspace) -> None:
+def assign_drawn(work: BatchTransaction) -> None:
     """Give the drawn numbers to those who needed them."""
     if not work.filled("generated_key"):
         return

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from storage import dependent_rows, unique_values
-from storage.statements import Sent
-from storage.workspace import Workspace
+from storage.batch_transaction import BatchTransaction
+from storage.sql_connection import PendingResult
 from storage.write_modes import IGNORE, BatchShape, change_conditions
 
 
@@ -60,14 +60,14 @@ LaterRow = tuple[int, int, int | None, int]
 
 
 def match(
-    work: Workspace, shape: BatchShape, account: int, rows: int, *, assume_unique_keys: bool = False
+    work: BatchTransaction, shape: BatchShape, account: int, rows: int, *, assume_unique_keys: bool = False
 ) -> MatchCounts:
     """Find what each of so many staged rows matches, fill `target`, and set careful rows aside.
 
     `trusting`: do not look for new customers who would get the same code or card; the unique keys refuse those.
     """
     dependent = 0
-    found: list[Sent] = []
+    found: list[PendingResult] = []
     for statement in _match_statements(shape, work.sqlite):
         # PostgreSQL has only one, and is not asked in between.
         if not found or found[0].count < rows:
@@ -95,12 +95,12 @@ def match(
     return MatchCounts(matches, dependent > 0, unmarked, renamed)
 
 
-def compare_dependent_rows(work: Workspace, shape: BatchShape, account: int) -> None:
+def compare_dependent_rows(work: BatchTransaction, shape: BatchShape, account: int) -> None:
     """Fill `target` with the customers of careful rows too, as the first row of each compares."""
     _fill_target(work, shape, account, again=True)
 
 
-def list_dependent_rows(work: Workspace) -> Iterator[DependentRow]:
+def list_dependent_rows(work: BatchTransaction) -> Iterator[DependentRow]:
     """The careful rows in row order."""
     unique_claims = work.rows(
         'SELECT "row", number, value FROM unique_claim WHERE "row" IN (SELECT "row" FROM dependent_row) ORDER BY "row"'
@@ -117,7 +117,7 @@ def list_dependent_rows(work: Workspace) -> Iterator[DependentRow]:
         yield DependentRow(row, code, card, unique, given_username or "")
 
 
-def list_key_owners(work: Workspace, shape: BatchShape, account: int) -> Iterator[KeyOwner]:
+def list_key_owners(work: BatchTransaction, shape: BatchShape, account: int) -> Iterator[KeyOwner]:
     """The stored customers that hold a key which a careful row gives."""
     found = [
         f'SELECT c.id FROM dependent_row k {{then}} stage s ON s."row" = k."row" '
@@ -154,7 +154,7 @@ def list_key_owners(work: Workspace, shape: BatchShape, account: int) -> Iterato
 
 
 def store_resolved_rows(
-    work: Workspace,
+    work: BatchTransaction,
     matches: Iterable[Sequence[tuple[int, int]]],
     later_rows: Iterable[Sequence[LaterRow]],
     bad_rows: Sequence[int],
@@ -172,18 +172,18 @@ def store_resolved_rows(
     work.execute('DELETE FROM stage WHERE "row" IN (SELECT "row" FROM rejected_row)')
 
 
-def count_matched(work: Workspace) -> int:
+def count_matched(work: BatchTransaction) -> int:
     """How many rows matched a customer, stored or made by an earlier row."""
     later = work.number("SELECT count(*) FROM later_row WHERE id IS NULL") if work.filled("later_row") else 0
     return later + (work.number("SELECT count(*) FROM match") if work.filled("match") else 0)
 
 
-def clear_targets(work: Workspace) -> None:
+def clear_targets(work: BatchTransaction) -> None:
     """Leave every matched customer alone: mode `ignore`."""
     work.execute("DELETE FROM target")
 
 
-def store_new_keys(work: Workspace, stored: Sequence[tuple[int, str | None, str | None]]) -> None:
+def store_new_keys(work: BatchTransaction, stored: Sequence[tuple[int, str | None, str | None]]) -> None:
     """Say what keys careful customers end with: (customer, new code or None, new card or None)."""
     if not stored:
         return
@@ -194,7 +194,7 @@ def store_new_keys(work: Workspace, stored: Sequence[tuple[int, str | None, str 
     )
 
 
-def fill_new_customers(work: Workspace, keys: Sequence[tuple[int, str | None, str | None]]) -> int:
+def fill_new_customers(work: BatchTransaction, keys: Sequence[tuple[int, str | None, str | None]]) -> int:
     """Fill `made` with the rows that make a customer. `keys`: (row, code, card) of careful ones. Returns how many."""
     numbered = ('"row"', "") if work.sqlite else ('n, "row"', 'row_number() OVER (ORDER BY s."row"), ')
     # NOT EXISTS, never NOT IN: beyond what fits its memory PostgreSQL would read all of a list for every row.
@@ -214,18 +214,18 @@ def fill_new_customers(work: Workspace, keys: Sequence[tuple[int, str | None, st
     return count
 
 
-def _store_keys(work: Workspace, kind: str, keys: Sequence[tuple[int, str | None, str | None]]) -> None:
+def _store_keys(work: BatchTransaction, kind: str, keys: Sequence[tuple[int, str | None, str | None]]) -> None:
     work.fill("keys", ("kind", "ref", "code", "card_number"), [[(kind, *key) for key in keys]])
     work.analyze("keys")
 
 
-def _fill_target(work: Workspace, shape: BatchShape, account: int, *, again: bool) -> Sent:
+def _fill_target(work: BatchTransaction, shape: BatchShape, account: int, *, again: bool) -> PendingResult:
     targets = work.send(_compare_statement(shape, work.sqlite, again), account=account)
     work.analyze("target")
     return targets
 
 
-def mark_changed(work: Workspace, account: int, campaigns: tuple[int, ...], unmarked: int | None = None) -> int:
+def mark_changed(work: BatchTransaction, account: int, campaigns: tuple[int, ...], unmarked: int | None = None) -> int:
     """Mark the customers on whom the batch leaves a trace: a field, points, or a campaign that they had not joined.
 
     Returns on how many it leaves none. `untouched` are those of them that are not marked yet, where that is known.

@@ -8,8 +8,8 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
+from storage.batch_transaction import BatchTransaction
 from storage.tables import PROFILE_COLUMNS
-from storage.workspace import Workspace
 from storage.write_modes import BatchShape
 
 KEY_COLUMNS = ("row", "code", "card_number", "username_key")
@@ -21,12 +21,12 @@ ROWS_PER_CHUNK = 500
 CustomerRows = tuple[int, Mapping[str, Any] | None, Iterator[tuple[int, Mapping[str, Any]]]]
 
 
-def has_merges(work: Workspace) -> bool:
+def has_merges(work: BatchTransaction) -> bool:
     """Whether any customer has several rows that act."""
     return work.number("SELECT count(*) FROM later_row WHERE ignored = 0") > 0
 
 
-def stream_customer_rows(work: Workspace, shape: BatchShape, account: int) -> Iterator[CustomerRows]:
+def stream_customer_rows(work: BatchTransaction, shape: BatchShape, account: int) -> Iterator[CustomerRows]:
     """Each customer with several rows, by first row. A group's rows are streamed, and gone when the next group comes."""
     names = _merged_columns(shape)
     selected = "".join(f", s.{name}" for name in names)
@@ -43,7 +43,7 @@ def stream_customer_rows(work: Workspace, shape: BatchShape, account: int) -> It
         yield first, base, ((row, _parse_documents(dict(zip(names, values, strict=True)))) for _, row, *values in rows)
 
 
-def store_merged_rows(work: Workspace, shape: BatchShape, folded: Iterable[Mapping[str, Any]]) -> None:
+def store_merged_rows(work: BatchTransaction, shape: BatchShape, folded: Iterable[Mapping[str, Any]]) -> None:
     """Write folded rows over the first rows. Each mapping: first_row, points, changed, and the staged columns.
 
     All of `groups` must have been read before: PostgreSQL does one thing at a time on a connection.
@@ -69,7 +69,7 @@ def _merged_columns(shape: BatchShape) -> list[str]:
     return [name for name in sorted(shape.columns) if name not in (*KEY_COLUMNS, "item_id")]
 
 
-def _stream_stored(work: Workspace, account: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _stream_stored(work: BatchTransaction, account: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for first_row, *values in work.rows(
         f"SELECT f.first_row, {', '.join(f'c.{name}' for name in STATE_COLUMNS)} FROM "
         "(SELECT DISTINCT first_row, id FROM later_row WHERE id IS NOT NULL) f "

@@ -26,8 +26,8 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from storage.batch_transaction import BatchTransaction
 from storage.tables import DOCUMENT_COLUMNS, IMAGE_COLUMNS, PROFILE_COLUMNS
-from storage.workspace import Workspace
 
 TEXT_COLUMNS = (
     "code",
@@ -60,22 +60,24 @@ TEMPORARY_TABLES = (
 )
 
 
-def prepare_tables(work: Workspace, info: MutableMapping[Any, Any]) -> None:
+def prepare_tables(work: BatchTransaction, info: MutableMapping[Any, Any]) -> None:
     """Begin the staging transaction with empty tables; they are made once a connection (`info` is the connection's)."""
     if not info.get("tillgate_staged"):
-        # Outside of the batch's transaction: a rollback would take them away again.
+        # Before the batch's transaction: a rollback would take them away again.
         for statement in _create_statements(work.sqlite):
             work.execute(statement)
         if work.sqlite:
             for statement in _smallness_statements():
                 work.execute(statement)
-        work.commit()
         info["tillgate_staged"] = True
     work.begin(TEMPORARY_TABLES, info)
 
 
 def stage_rows(
-    work: Workspace, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[object]]], keys: Sequence[str] = ()
+    work: BatchTransaction,
+    columns: Sequence[str],
+    chunks: Iterable[Sequence[Sequence[object]]],
+    keys: Sequence[str] = (),
 ) -> None:
     """Stage the good rows. `columns` are some of COLUMNS, "row" first; narrower chunks have `keys`, which are some of them."""
     for width, same_width in groupby(chunks, lambda chunk: len(chunk[0])):
@@ -83,7 +85,9 @@ def stage_rows(
     work.analyze("stage")
 
 
-def stage_dependent_rows(work: Workspace, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[Any]]]) -> None:
+def stage_dependent_rows(
+    work: BatchTransaction, columns: Sequence[str], chunks: Iterable[Sequence[Sequence[Any]]]
+) -> None:
     """Stage the careful rows once more, with all of their columns. `chunks` are in row order, "row" first."""
     rows = array("q", (row for (row,) in work.rows('SELECT "row" FROM dependent_row ORDER BY "row"')))
     work.execute('DELETE FROM stage WHERE "row" IN (SELECT "row" FROM dependent_row)')

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from storage.workspace import Workspace
+from storage.batch_transaction import BatchTransaction
 
 UMA_ADDRESS = -1
 _ATTRIBUTES = {UMA_ADDRESS: "umaAddress"}
 
 
-def list_numbers(work: Workspace, account: int) -> tuple[int, ...]:
+def list_numbers(work: BatchTransaction, account: int) -> tuple[int, ...]:
     """The account's unique custom fields, growing, behind the unique attributes of which it has values."""
     found = work.all(
         "SELECT number FROM custom_field WHERE account_id = :account AND is_unique "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from limits.storage import Storage
 
-from storage.sidefile import SideFile
+from storage.sqlite.side_file import SideFile
 
 # Seconds. Who waits longer for the other processes goes on without having been counted.
 PATIENCE = 0.25

@@ -165,7 +165,7 @@ def sign(secret: bytes, timestamp: int, body: bytes) -> str:
 
 
 def _post_delivery(context: Context, sending: ClaimedDelivery, options: PostOptions) -> PostResult:
-    with context.database.looking() as work:
+    with context.database.read_connection() as work:
         row = batches.find_with_job(work, sending.account, sending.batch_id)
     if row is None:
         return PostResult(0, "the batch is gone")

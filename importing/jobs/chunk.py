@@ -24,10 +24,10 @@ from importing.jobs import batch_json, stored_input
 from importing.planning.plan_batch import BatchPlan, StagedRows, read_rows, stage
 from importing.queue import put_deliveries
 from importing.reading.row_count import count_rows
+from storage.batch_transaction import BatchTransaction
 from storage.queries import batches, jobs, webhooks
 from storage.queries.jobs import ChunkClaim
 from storage.queries.webhooks import WebhookEvent
-from storage.workspace import Workspace
 
 COUNT_PHASE, CHECK_PHASE, APPLY_PHASE = "count", "check", "apply"
 
@@ -131,7 +131,9 @@ def _apply_rows(context: Context, claim: ChunkClaim, batch: Batch) -> bool:
     return not is_last
 
 
-def _stage_rows(work: Workspace, context: Context, batch: Batch, start: Cursor, rows: int | None) -> StagedRows | None:
+def _stage_rows(
+    work: BatchTransaction, context: Context, batch: Batch, start: Cursor, rows: int | None
+) -> StagedRows | None:
     try:
         return stage(work, batch, read_rows(batch, context.digests, start, rows))
     except ApiError as fault:
@@ -141,7 +143,7 @@ def _stage_rows(work: Workspace, context: Context, batch: Batch, start: Cursor, 
 
 
 def _write_rows(
-    work: Workspace, claim: ChunkClaim, batch: Batch, staged: StagedRows, start: Cursor, started: float
+    work: BatchTransaction, claim: ChunkClaim, batch: Batch, staged: StagedRows, start: Cursor, started: float
 ) -> None:
     def check_plan(plan: BatchPlan) -> None:
         if batch.on_error is OnError.REJECT and len(plan.problems):
@@ -194,17 +196,17 @@ def dump_error(fault: ApiError) -> str:
     return json.dumps({"code": fault.code, "message": fault.message, "values": fault.values})
 
 
-def _bad_rows_error(work: Workspace, claim: ChunkClaim, failed: int, rows: int) -> ApiError:
+def _bad_rows_error(work: BatchTransaction, claim: ChunkClaim, failed: int, rows: int) -> ApiError:
     stored_problems_rows = batches.load_problems(work, claim.account, claim.batch_id, batches.PROBLEM)
     problems = DiskList(starmap(stored_problems.from_row, stored_problems_rows))
     return ApiError("bad_rows", listed=list_problems(problems), count=failed, rows=rows)
 
 
-def _end_columns(work: Workspace, state: str, **values: object) -> dict[str, object]:
+def _end_columns(work: BatchTransaction, state: str, **values: object) -> dict[str, object]:
     return {"state": state, "ended_at": jobs.session_clock_ms(work), **values}
 
 
-def _note_deliveries(work: Workspace, claim: ChunkClaim, event: WebhookEvent) -> Iterable[str]:
+def _note_deliveries(work: BatchTransaction, claim: ChunkClaim, event: WebhookEvent) -> Iterable[str]:
     return webhooks.add_deliveries(work, claim.account, claim.batch_id, event, jobs.session_clock_ms(work))
 
 

@@ -24,10 +24,10 @@ from importing.import_batch import batch_columns, lock_request, new_batch_id
 from importing.jobs import batch_json, chunk, stored_input
 from importing.queue import put_deliveries
 from storage import apply
+from storage.batch_transaction import BatchTransaction
 from storage.engine import Busy, now_ms
 from storage.queries import accounts, batches, jobs, webhooks
 from storage.queries.jobs import ChunkClaim, ClaimLost
-from storage.workspace import Workspace
 
 log = logging.getLogger("tillgate.jobs")
 
@@ -91,7 +91,9 @@ def submit_failed(context: Context, batch: Batch, fault: ApiError, request_ref: 
         return SubmittedBatch(_add_job(context, work, batch, values, request_ref))
 
 
-def _add_job(context: Context, work: Workspace, batch: Batch, values: dict[str, object], request_ref: str) -> str:
+def _add_job(
+    context: Context, work: BatchTransaction, batch: Batch, values: dict[str, object], request_ref: str
+) -> str:
     batch_id = new_batch_id()
     deliveries: Iterable[str] = ()
     with work.writing(batch.account, context.write_wait):

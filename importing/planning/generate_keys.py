@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from importing.errors import ApiError
 from storage import generated_keys
-from storage.workspace import Workspace
+from storage.batch_transaction import BatchTransaction
 
 CODE_DIGITS = 16
 # So many digits and fewer can be listed when they run short: 900,000 numbers. More of them are drawn until free.
@@ -16,7 +16,7 @@ LISTABLE_DIGITS = 6
 MAX_DRAWS = 64
 
 
-def make_codes(work: Workspace, account: int) -> None:
+def make_codes(work: BatchTransaction, account: int) -> None:
     """Draw a code for every new customer that has none."""
     _draw_keys(work, generated_keys.CODE, CODE_DIGITS, account)
     while taken_keys := generated_keys.list_taken(work, "code", account):
@@ -25,7 +25,7 @@ def make_codes(work: Workspace, account: int) -> None:
         )
 
 
-def make_cards(work: Workspace, digits: int, account: int) -> None:
+def make_cards(work: BatchTransaction, digits: int, account: int) -> None:
     """Draw a card number for every new or processed customer that has none. Raises ApiError("cards_exhausted")."""
     count = sum(
         _draw_keys(work, kind, digits, account) for kind in (generated_keys.NEW_CARD, generated_keys.STORED_CARD)
@@ -41,14 +41,14 @@ def make_cards(work: Workspace, digits: int, account: int) -> None:
     raise ApiError("cards_exhausted", digits=digits)
 
 
-def _draw_keys(work: Workspace, kind: str, digits: int, account: int) -> int:
+def _draw_keys(work: BatchTransaction, kind: str, digits: int, account: int) -> int:
     refs = array("q", generated_keys.list_needing(work, kind, account))
     if refs:
         generated_keys.store_drawn(work, kind, zip(refs, _random_numbers(digits), strict=False))
     return len(refs)
 
 
-def _deal_free_numbers(work: Workspace, digits: int, account: int) -> None:
+def _deal_free_numbers(work: BatchTransaction, digits: int, account: int) -> None:
     # Nearly all numbers of this length are in use: list the free ones and deal them out.
     used_bits = bytearray(9 * 10 ** (digits - 1) // 8 + 1)
     first = 10 ** (digits - 1)

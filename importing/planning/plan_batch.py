@@ -19,7 +19,7 @@ from importing.errors import ApiError, Problem
 from importing.planning import dependent_rows, generate_keys, merge_rows
 from importing.planning.sender_field_names import with_sender_names
 from storage import assigned_keys, create_only, generated_keys, match, merged_rows, staging, unique_values
-from storage.workspace import Workspace
+from storage.batch_transaction import BatchTransaction
 from storage.write_modes import BatchShape
 
 # What is first planned and applied as if no two new customers shared a key. (Ignored rows write no keys.)
@@ -109,7 +109,7 @@ def read_rows(
     )
 
 
-def stage(work: Workspace, batch: Batch, rows: UncheckedRows) -> StagedRows:
+def stage(work: BatchTransaction, batch: Batch, rows: UncheckedRows) -> StagedRows:
     """Stage the good rows. Holds no lock. Raises ApiError("no_data") where there is none."""
     checked = rows.checked
     account_uniques = unique_values.list_numbers(work, batch.account)
@@ -151,7 +151,9 @@ def stage(work: Workspace, batch: Batch, rows: UncheckedRows) -> StagedRows:
     )
 
 
-def make_plan(work: Workspace, batch: Batch, staged: StagedRows, *, assume_unique_keys: bool = False) -> BatchPlan:
+def make_plan(
+    work: BatchTransaction, batch: Batch, staged: StagedRows, *, assume_unique_keys: bool = False
+) -> BatchPlan:
     """Plan the staged rows against the store as it is now. Raises ApiError("cards_exhausted").
 
     `trusting`: new customers are taken to have keys of their own; where they have not, applying the plan fails.
@@ -209,14 +211,18 @@ def make_plan(work: Workspace, batch: Batch, staged: StagedRows, *, assume_uniqu
     )
 
 
-def list_assigned_keys(work: Workspace, batch: Batch, staged: StagedRows, base: int | None) -> Iterator[AssignedKey]:
+def list_assigned_keys(
+    work: BatchTransaction, batch: Batch, staged: StagedRows, base: int | None
+) -> Iterator[AssignedKey]:
     """What the sender learns: rows sent without a code, and cards made. `base` None: a preview, nothing made up."""
     if staged.without_code or batch.card_digits is not None:
         for row, code, card in assigned_keys.list_assigned_keys(work, batch.account, base):
             yield AssignedKey(row, code, card or "")
 
 
-def _merge_rows(work: Workspace, batch: Batch, shape: BatchShape, resolution: dependent_rows.ResolvedRows) -> int:
+def _merge_rows(
+    work: BatchTransaction, batch: Batch, shape: BatchShape, resolution: dependent_rows.ResolvedRows
+) -> int:
     match.store_new_keys(work, resolution.stored)
     if not len(resolution.later_rows):
         return 0

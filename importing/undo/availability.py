@@ -10,7 +10,7 @@ from importing.context import Context
 from importing.errors import ApiError
 from storage.engine import now_ms
 from storage.queries import batches
-from storage.workspace import Workspace
+from storage.sql_connection import SqlConnection
 
 DAY_MS = 86_400_000
 # What is told of a batch that cannot be undone, by the fault that an undo of it would raise.
@@ -20,7 +20,7 @@ BatchRow = batches.BatchRow
 QueryResult = TypeVar("QueryResult")
 
 
-def load_undoable(context: Context, work: Workspace, account: int, batch_id: str) -> BatchRow:
+def load_undoable(context: Context, work: SqlConnection, account: int, batch_id: str) -> BatchRow:
     """The batch, which can be undone. Raises ApiError: unknown_batch, batch_running, already_undone, undo_unavailable,
     undo_expired.
     """
@@ -35,14 +35,14 @@ def undo_state(context: Context, account: int, batch: BatchRow) -> str:
     """Whether a batch, as it was read just now, can be undone: available, undone, expired or none."""
     try:
         # Of most batches their own row tells it.
-        _check_undoable(context, account, batch, context.database.looking)
+        _check_undoable(context, account, batch, context.database.read_connection)
     except ApiError as fault:
         return STATE_OF_ERROR.get(fault.code, "none")
     return "available"
 
 
 def _check_undoable(
-    context: Context, account: int, batch: BatchRow, looking: Callable[[], AbstractContextManager[Workspace]]
+    context: Context, account: int, batch: BatchRow, connect: Callable[[], AbstractContextManager[SqlConnection]]
 ) -> None:
     batch_id = batch["id"]
     if not batch["keep_undo"]:
@@ -51,7 +51,7 @@ def _check_undoable(
         raise ApiError("already_undone", value=batch_id)
 
     def run_query(query: Callable[..., QueryResult], *values: object) -> QueryResult:
-        with looking() as work:
+        with connect() as work:
             return query(work, account, *values)
 
     root = batch if batch["root"] == batch_id else run_query(batches.load_batch, batch["root"])

@@ -19,12 +19,12 @@ from importing.import_batch import batch_session
 from importing.queue import put_deliveries
 from importing.undo import availability
 from storage import apply, unique_values
+from storage.batch_transaction import BatchTransaction
 from storage.engine import now_ms
 from storage.queries import batches, webhooks
 from storage.tables import DOCUMENT_COLUMNS, PROFILE_COLUMNS
 from storage.undo import apply_undo, keys, outcomes, plan_sql
 from storage.undo.plan_sql import ChangeRange
-from storage.workspace import Workspace
 
 FIELD_OF_KEY = {"username_key": "customer_username"}
 SECRET_COLUMNS = {
@@ -106,7 +106,7 @@ class _UndoPlan:
     counts: tuple[int, int, int]
 
 
-def _read_request(work: Workspace, account: int, batch: availability.BatchRow) -> _UndoRequest:
+def _read_request(work: BatchTransaction, account: int, batch: availability.BatchRow) -> _UndoRequest:
     root = batches.load_batch(work, account, batch["root"])
     assert root is not None
     return _UndoRequest(
@@ -120,17 +120,17 @@ def _read_request(work: Workspace, account: int, batch: availability.BatchRow) -
     )
 
 
-def _take_numbers(work: Workspace, request: _UndoRequest) -> int:
+def _take_numbers(work: BatchTransaction, request: _UndoRequest) -> int:
     """A number for each change that takes one back, and one for the entry in the history. Returns the first."""
     return apply.next_change(work, request.account, len(request.changes) + 1)
 
 
-def _undo_changes(work: Workspace, request: _UndoRequest, undo_id: str, first: int) -> UndoOutcome:
+def _undo_changes(work: BatchTransaction, request: _UndoRequest, undo_id: str, first: int) -> UndoOutcome:
     """Take all changes back, in the write transaction. `first` is the first number of the undo's own changes."""
     return _undo_by_set(work, request, undo_id, first) or _undo_one_by_one(work, request, undo_id, first)
 
 
-def _undo_by_set(work: Workspace, request: _UndoRequest, undo_id: str, number: int = 0) -> UndoOutcome | None:
+def _undo_by_set(work: BatchTransaction, request: _UndoRequest, undo_id: str, number: int = 0) -> UndoOutcome | None:
     """Take all changes back by set; without `undo_id` only tell. None where they have to be taken one after another."""
     changes = request.changes
     if not changes:
@@ -149,7 +149,7 @@ def _undo_by_set(work: Workspace, request: _UndoRequest, undo_id: str, number: i
     return UndoOutcome(undo_id, request.batch_id, *plan.counts, conflicts)
 
 
-def _undo_one_by_one(work: Workspace, request: _UndoRequest, undo_id: str, first: int) -> UndoOutcome:
+def _undo_one_by_one(work: BatchTransaction, request: _UndoRequest, undo_id: str, first: int) -> UndoOutcome:
     """Take one change back after another, the newest first: each finds what the ones before it left."""
     conflicts_so_far = 0
     for number, change in enumerate(request.changes, first):
@@ -162,7 +162,7 @@ def _undo_one_by_one(work: Workspace, request: _UndoRequest, undo_id: str, first
     return UndoOutcome(undo_id, request.batch_id, *outcomes.count_outcomes(work), conflicts)
 
 
-def _apply_undo(work: Workspace, request: _UndoRequest, plan: _UndoPlan, undo_id: str, number: int) -> None:
+def _apply_undo(work: BatchTransaction, request: _UndoRequest, plan: _UndoPlan, undo_id: str, number: int) -> None:
     account, now = request.account, now_ms()
     removed = apply_undo.apply_undo(
         work,
@@ -179,7 +179,7 @@ def _apply_undo(work: Workspace, request: _UndoRequest, plan: _UndoPlan, undo_id
 
 
 def _plan_undo(
-    work: Workspace, request: _UndoRequest, span: ChangeRange, conflicts_so_far: int, *, ranges: bool = False
+    work: BatchTransaction, request: _UndoRequest, span: ChangeRange, conflicts_so_far: int, *, ranges: bool = False
 ) -> _UndoPlan:
     """Plan what becomes of the customers of some changes. `known` conflicts are noted of others already.
 
@@ -212,7 +212,7 @@ def _plan_undo(
 
 
 def _undo_values(
-    work: Workspace, account: int, field_conflicts: DiskList[outcomes.ConflictRow]
+    work: BatchTransaction, account: int, field_conflicts: DiskList[outcomes.ConflictRow]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for images in plan_sql.list_written_since(work, account):
         image, row_conflicts = plan_field_undo(images)
@@ -221,7 +221,7 @@ def _undo_values(
         yield images.id, image
 
 
-def _load_conflicts(work: Workspace, account: int) -> DiskList[Conflict]:
+def _load_conflicts(work: BatchTransaction, account: int) -> DiskList[Conflict]:
     return DiskList(Conflict(*row) for row in outcomes.list_conflicts(work, account))
 
 
@@ -273,7 +273,7 @@ def _to_text(value: object) -> str:
 
 
 def _store_undo(
-    work: Workspace,
+    work: BatchTransaction,
     account: int,
     batch: availability.BatchRow,
     outcome: UndoOutcome,

@@ -21,20 +21,16 @@ from legacy_api.replies import CallReply
 
 @dataclass(frozen=True, slots=True)
 class CallSpec:
-    """The function that serves a type, and whether the sender needs the right to import.
-
-    `reads_batch`: the call reads the batch that `batch_id` names, so it can be read together with the credentials.
-    """
+    """The function that serves a type, and whether the sender needs the right to import."""
 
     serve: Callable[[CallContext], CallReply]
     imports: bool
-    reads_batch: bool = False
 
 
 # None: the type is known, but not served yet. It is refused by name.
 CALLS: Mapping[str, CallSpec | None] = {
     "customers_batch": CallSpec(customers_batch, imports=True),
-    "customers_batch_status": CallSpec(customers_batch_status, imports=False, reads_batch=True),
+    "customers_batch_status": CallSpec(customers_batch_status, imports=False),
     "customers_batches": CallSpec(customers_batches, imports=False),
     "customers_batch_cancel": CallSpec(customers_batch_cancel, imports=True),
     "customers_batch_resume": CallSpec(customers_batch_resume, imports=True),
@@ -60,9 +56,3 @@ def find_call(fields: Mapping[str, str]) -> CallSpec:
     if call is None:
         raise ApiError("type_not_yet", value=name)
     return call
-
-
-def requested_batch_id(fields: Mapping[str, str]) -> str:
-    """The id of the batch that the call reads, as it was sent; "" for any other call."""
-    call = CALLS.get(fields.get("type", "").strip().lower())
-    return fields.get("batch_id", "").strip() if call is not None and call.reads_batch else ""

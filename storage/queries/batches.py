@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
-from storage.statements import Sent
+from storage.batch_transaction import BatchTransaction
+from storage.sql_connection import PendingResult, SqlConnection
 from storage.tables import batch, batch_problem
-from storage.workspace import Workspace
 
 TableRow = RowMapping
 BatchRow = RowMapping | Mapping[str, Any]
@@ -52,11 +52,11 @@ _HAS_ASSIGNED_KEYS = (
     f"AND p.kind = '{ASSIGNED_KEY}')"
 )
 # Of a batch `b` and its job `j`.
-STATUS_COLUMNS_SQL = ", ".join(
+_FOLLOWED_COLUMNS = ", ".join(
     [*(f'b."{name}"' for name in _STATUS_COLUMNS), *(f"j.{name}" for name in _JOB_COLUMNS), _HAS_ASSIGNED_KEYS]
 )
-JOIN_JOB = "LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id"
-_SELECT_WITH_JOB = f"SELECT {STATUS_COLUMNS_SQL} FROM batch b {JOIN_JOB} WHERE "
+_ITS_JOB = "LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id"
+_SELECT_WITH_JOB = f"SELECT {_FOLLOWED_COLUMNS} FROM batch b {_ITS_JOB} WHERE "
 # By its id alone, whatever statistics say: taken to be one of few, it would be looked for among all of its account's.
 _SELECT_ONE_WITH_JOB = _SELECT_WITH_JOB + "b.id = :batch AND +b.account_id = :account"
 _SELECT_BATCH = "SELECT {} FROM batch WHERE id = :batch AND +account_id = :account".format(
@@ -65,19 +65,14 @@ _SELECT_BATCH = "SELECT {} FROM batch WHERE id = :batch AND +account_id = :accou
 _PAGE_COLUMNS = ("n", "row", "field", "code", "value", "written", "ref")
 
 
-def find_with_job(work: Workspace, account: int, batch_id: str) -> BatchRow | None:
+def find_with_job(work: SqlConnection, account: int, batch_id: str) -> BatchRow | None:
     """A batch of the account with the columns of its job, None for each where it has none; `made`: whether it has such."""
     rows = work.all(_SELECT_ONE_WITH_JOB, account=account, batch=batch_id)
-    return status_row(rows[0]) if rows else None
-
-
-def status_row(row: Sequence[Any]) -> BatchRow:
-    """The same of its columns, FOLLOWED_COLUMNS."""
-    return dict(zip(_STATUS_ROW, row, strict=True))
+    return dict(zip(_STATUS_ROW, rows[0], strict=True)) if rows else None
 
 
 def list_with_job(
-    work: Workspace, account: int, face: str | None, before: int | None, offset: int, length: int
+    work: SqlConnection, account: int, face: str | None, before: int | None, offset: int, length: int
 ) -> list[BatchRow]:
     """The account's batches like that, newest first; of one face, made before a time in milliseconds."""
     values: dict[str, object] = {"account": account, "offset": offset, "length": length}
@@ -87,7 +82,7 @@ def list_with_job(
     if before is not None:
         query, values["before"] = f"{query} AND b.created_at < :before", before
     rows = work.all(f"{query} ORDER BY b.number DESC LIMIT :length OFFSET :offset", **values)
-    return [status_row(row) for row in rows]
+    return [dict(zip(_STATUS_ROW, row, strict=True)) for row in rows]
 
 
 _SELECT_PROBLEMS = (
@@ -108,7 +103,7 @@ def stream_problems(connection: Connection, account: int, batch_id: str, kind: s
 
 
 def load_problem_page(
-    work: Workspace, account: int, batch_id: str, kind: str, after: int, length: int
+    work: SqlConnection, account: int, batch_id: str, kind: str, after: int, length: int
 ) -> list[BatchRow]:
     """So many of these, behind the one with the number `after` (their column `n`, from 0)."""
     rows = work.all(
@@ -123,7 +118,7 @@ def load_problem_page(
     return [dict(zip(_PAGE_COLUMNS, row, strict=True)) for row in rows]
 
 
-def insert_batch(work: Workspace, values: Mapping[str, object]) -> None:
+def insert_batch(work: BatchTransaction, values: Mapping[str, object]) -> None:
     """Write a batch down. `campaigns`, `columns` and `header` are JSON texts."""
     work.send(_insert_statement(tuple(values)), **values)
 
@@ -138,7 +133,7 @@ def _insert_statement(columns: tuple[str, ...]) -> str:
 
 
 def insert_problems(
-    work: Workspace,
+    work: BatchTransaction,
     account: int,
     batch_id: str,
     kind: str,
@@ -171,14 +166,16 @@ def _number_rows(
         yield chunk
 
 
-def find_idempotency_key(work: Workspace, account: int, key: str) -> Sent:
+def find_idempotency_key(work: BatchTransaction, account: int, key: str) -> PendingResult:
     """What stands under an idempotency key: the batch's id, the request's digest."""
     return work.send(
         "SELECT batch_id, digest FROM reply WHERE account_id = :account AND key = :key", account=account, key=key
     )
 
 
-def store_idempotency_key(work: Workspace, account: int, key: str, digest: bytes, batch_id: str, now: int) -> None:
+def store_idempotency_key(
+    work: BatchTransaction, account: int, key: str, digest: bytes, batch_id: str, now: int
+) -> None:
     """Keep a reply under an idempotency key."""
     work.send(
         "INSERT INTO reply(account_id, key, digest, batch_id, created_at) VALUES (:account, :key, :digest, :batch, :now)",
@@ -190,7 +187,7 @@ def store_idempotency_key(work: Workspace, account: int, key: str, digest: bytes
     )
 
 
-def has_changes(work: Workspace, account: int, batch_id: str) -> bool:
+def has_changes(work: SqlConnection, account: int, batch_id: str) -> bool:
     """Whether a batch has written anything."""
     rows = work.all(
         "SELECT change FROM change WHERE account_id = :account AND batch_id = :batch LIMIT 1",
@@ -200,12 +197,12 @@ def has_changes(work: Workspace, account: int, batch_id: str) -> bool:
     return bool(rows)
 
 
-def last_change(work: Workspace, account: int) -> int:
+def last_change(work: SqlConnection, account: int) -> int:
     """The newest number that a change or a batch of the account has."""
     return work.number(f"SELECT {NEWEST_NUMBER} FROM account a WHERE a.id = :account", account=account)
 
 
-def find_same_request(work: Workspace, account: int, user: str, digest: bytes, after: int) -> Sent:
+def find_same_request(work: BatchTransaction, account: int, user: str, digest: bytes, after: int) -> PendingResult:
     """The batch that the same request of the same user made, among those whose number comes after one: its id."""
     return work.send(
         "SELECT id FROM batch WHERE account_id = :account AND number > :after AND request_digest = :digest "
@@ -217,7 +214,7 @@ def find_same_request(work: Workspace, account: int, user: str, digest: bytes, a
     )
 
 
-def load_batch(work: Workspace, account: int, batch_id: str) -> dict[str, Any] | None:
+def load_batch(work: SqlConnection, account: int, batch_id: str) -> dict[str, Any] | None:
     """A batch of the account, as a workspace sees it."""
     rows = work.all(_SELECT_BATCH, account=account, batch=batch_id)
     return dict(zip(BATCH_COLUMNS, rows[0], strict=True)) if rows else None
@@ -230,7 +227,7 @@ def parse_numbers(value: object) -> list[int]:
     return [int(number) for number in parsed]
 
 
-def load_problems(work: Workspace, account: int, batch_id: str, kind: str) -> Iterator[tuple[Any, ...]]:
+def load_problems(work: BatchTransaction, account: int, batch_id: str, kind: str) -> Iterator[tuple[Any, ...]]:
     """(row, field, code, value, written, ref) of a batch, in order."""
     return work.rows(
         'SELECT "row", field, code, value, written, ref FROM batch_problem '
@@ -241,7 +238,7 @@ def load_problems(work: Workspace, account: int, batch_id: str, kind: str) -> It
     )
 
 
-def count_newer(work: Workspace, account: int, number: int, limit: int) -> int:
+def count_newer(work: SqlConnection, account: int, number: int, limit: int) -> int:
     """How many batches with an undo state the account has that are newer than a batch's number, counted up to `most`."""
     return work.number(
         "SELECT count(*) FROM (SELECT 1 FROM batch WHERE account_id = :account AND number > :number AND keep_undo "
@@ -252,7 +249,7 @@ def count_newer(work: Workspace, account: int, number: int, limit: int) -> int:
     )
 
 
-def mark_chain_undone(work: Workspace, account: int, root: str) -> None:
+def mark_chain_undone(work: BatchTransaction, account: int, root: str) -> None:
     """An undo changes its whole chain: the undos so far are done with, and the import is in force no more, or again.
 
     In force again, it has the status that it had: a job may have failed, or been cancelled.
@@ -268,7 +265,7 @@ def mark_chain_undone(work: Workspace, account: int, root: str) -> None:
         )
 
 
-def lock_root(work: Workspace, account: int, batch_id: str) -> None:
+def lock_root(work: BatchTransaction, account: int, batch_id: str) -> None:
     """Let nobody cancel or resume the import that a batch descends from, until the write transaction ends.
 
     SQLite has one writer at a time as it is.
@@ -282,7 +279,7 @@ def lock_root(work: Workspace, account: int, batch_id: str) -> None:
         )
 
 
-def has_grown_since(work: Workspace, account: int, root: str, number: int) -> bool:
+def has_grown_since(work: SqlConnection, account: int, root: str, number: int) -> bool:
     """Whether an import wrote more after it was brought back by the undo of that number."""
     return bool(
         work.all(
@@ -294,7 +291,7 @@ def has_grown_since(work: Workspace, account: int, root: str, number: int) -> bo
     )
 
 
-def add_counts(work: Workspace, account: int, batch_id: str, **growth: int) -> None:
+def add_counts(work: BatchTransaction, account: int, batch_id: str, **growth: int) -> None:
     """Add to the counts of a batch: columns of the table, each with what it grows by."""
     settings = ", ".join(f'"{name}" = "{name}" + :{name}' for name in growth)
     work.execute(
@@ -305,14 +302,14 @@ def add_counts(work: Workspace, account: int, batch_id: str, **growth: int) -> N
     )
 
 
-def load_count(work: Workspace, account: int, batch_id: str, column: str) -> int:
+def load_count(work: BatchTransaction, account: int, batch_id: str, column: str) -> int:
     """One count of a batch."""
     return work.number(
         f"SELECT {column} FROM batch WHERE account_id = :account AND id = :batch", account=account, batch=batch_id
     )
 
 
-def set_status(work: Workspace, account: int, batch_id: str, status: str) -> None:
+def set_status(work: BatchTransaction, account: int, batch_id: str, status: str) -> None:
     """Change the status of a batch."""
     work.execute(
         "UPDATE batch SET status = :status WHERE account_id = :account AND id = :batch",

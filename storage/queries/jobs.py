@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, text, update
 
+from storage.batch_transaction import BatchTransaction
 from storage.engine import now_ms
 from storage.tables import batch
 from storage.tables_jobs import failed_row, job, job_input
-from storage.workspace import Workspace
 
 ACTIVE_STATES = ("queued", "running")
 ROWS_PER_CHUNK = 1000
@@ -82,12 +82,12 @@ def _update_if_claimed(connection: Connection, claim: ChunkClaim, **values: obje
     return connection.execute(update(job).where(*conditions, job.c.state == "running").values(**values)).rowcount
 
 
-def session_clock_ms(work: Workspace) -> int:
+def session_clock_ms(work: BatchTransaction) -> int:
     """What `clock` says, asked by a workspace."""
     return now_ms() if work.sqlite else work.number(f"SELECT {DATABASE_CLOCK}")
 
 
-def check_claim(work: Workspace, claim: ChunkClaim) -> None:
+def check_claim(work: BatchTransaction, claim: ChunkClaim) -> None:
     """Look whether a claim still stands, before the work of a portion. Raises Fenced."""
     result = work.number(
         "SELECT count(*) FROM job WHERE account_id = :account AND batch_id = :batch AND token = :token "
@@ -100,7 +100,7 @@ def check_claim(work: Workspace, claim: ChunkClaim) -> None:
         raise ClaimLost
 
 
-def finish_chunk(work: Workspace, claim: ChunkClaim, lease: int, **values: object) -> None:
+def finish_chunk(work: BatchTransaction, claim: ChunkClaim, lease: int, **values: object) -> None:
     """Write a portion down as done, with the columns that it changes: the end of its transaction. Raises Fenced."""
     now = session_clock_ms(work)
     values = {
@@ -148,7 +148,7 @@ def has_due(connection: Connection) -> bool:
     return connection.execute(select(job.c.batch_id).where(*is_late).limit(1)).first() is not None
 
 
-def add_job(work: Workspace, values: Mapping[str, object]) -> None:
+def add_job(work: BatchTransaction, values: Mapping[str, object]) -> None:
     """Write a job down. `values` are columns of the table."""
     names, placeholders = ", ".join(values), ", ".join(f":{name}" for name in values)
     work.execute(f"INSERT INTO job({names}) VALUES ({placeholders})", **values)
@@ -250,7 +250,7 @@ def list_stale_inputs(connection: Connection, since: int, ended_since: int) -> l
     return stale
 
 
-def add_failed_rows(work: Workspace, account: int, batch_id: str, rows: Iterable[tuple[int, str]]) -> None:
+def add_failed_rows(work: BatchTransaction, account: int, batch_id: str, rows: Iterable[tuple[int, str]]) -> None:
     """Keep the cells of failed rows: (row, JSON list)."""
     work.fill("failed_row", ("account_id", "batch_id", "row", "cells"), _chunks(account, batch_id, rows))
 

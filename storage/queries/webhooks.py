@@ -15,12 +15,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, text, update
 
+from storage.batch_transaction import BatchTransaction
 from storage.engine import now_ms
 from storage.queries.jobs import clock_ms
-from storage.statements import Sent
+from storage.sql_connection import PendingResult
 from storage.tables import account as accounts
 from storage.tables_jobs import delivery, webhook
-from storage.workspace import Workspace
 
 OPEN_STATES = ("queued", "sending", "waiting")
 ENDED_STATES = ("delivered", "failed")
@@ -63,13 +63,13 @@ class ClaimedDelivery:
 class NewDeliveries:
     """The deliveries that were written down, for the queue to be asked for once that has committed."""
 
-    sent: Sent
+    sent: PendingResult
 
     def __iter__(self) -> Iterator[str]:
         return (row[0] for row in self.sent.rows)
 
 
-def add_deliveries(work: Workspace, account: int, batch_id: str, event: WebhookEvent, now: int) -> NewDeliveries:
+def add_deliveries(work: BatchTransaction, account: int, batch_id: str, event: WebhookEvent, now: int) -> NewDeliveries:
     """Write down that the account's webhooks shall be told, in the transaction that makes it true."""
     return NewDeliveries(work.send(INSERT_DELIVERIES, **_delivery_values(account, batch_id, event, now)))
 

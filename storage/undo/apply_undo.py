@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from storage import unique_values as unique_values
+from storage.batch_transaction import BatchTransaction
 from storage.tables import DOCUMENT_COLUMNS, HAD_COLUMNS, IMAGE_COLUMNS
 from storage.tables import KEY_COLUMNS as ALL_KEYS
 from storage.undo.plan_sql import (
@@ -21,11 +22,10 @@ from storage.undo.plan_sql import (
     dump_document,
     parse_document,
 )
-from storage.workspace import Workspace
 
 
 def apply_undo(
-    work: Workspace,
+    work: BatchTransaction,
     span: ChangeRange,
     undo: int,
     now: int,
@@ -71,7 +71,9 @@ def apply_undo(
     return removed
 
 
-def _remove_created(work: Workspace, made: CreatedCustomers | None, values: dict[str, object]) -> tuple[int, int]:
+def _remove_created(
+    work: BatchTransaction, made: CreatedCustomers | None, values: dict[str, object]
+) -> tuple[int, int]:
     if made is not None:
         work.execute(f"{REMOVE_CUSTOMERS} AND id BETWEEN :first AND :last", **(values | made.values))
         return made.first, made.last
@@ -83,7 +85,7 @@ def _remove_created(work: Workspace, made: CreatedCustomers | None, values: dict
 
 
 def _undo_enrolments(
-    work: Workspace, account: int, undo: int, campaigns: Sequence[int], sign: int, made: CreatedCustomers | None
+    work: BatchTransaction, account: int, undo: int, campaigns: Sequence[int], sign: int, made: CreatedCustomers | None
 ) -> None:
     """Give the uses of campaigns back, and of the first one its points: the undo's own entries are in the ledger by now."""
     first, last = (0, -1) if made is None else (made.first, made.last)
@@ -142,7 +144,7 @@ def _restore_statement(source: ImageSource, sqlite: bool) -> str:
 
 
 def rewrite_unique_values(
-    work: Workspace, account: int, undo: int, uniques: Sequence[int], made: CreatedCustomers | None
+    work: BatchTransaction, account: int, undo: int, uniques: Sequence[int], made: CreatedCustomers | None
 ) -> None:
     """Bring the table of unique values in line; a value that somebody else has by now stays what it was before the undo."""
     if not uniques:

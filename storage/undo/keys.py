@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from storage import unique_values as unique_values
+from storage.batch_transaction import BatchTransaction
 from storage.tables import DOCUMENT_COLUMNS
 from storage.undo.plan_sql import FROM_IMAGES, FROM_UNDO_VALUES, KEY_COLUMNS, VALUE_COLUMNS, parse_document
-from storage.workspace import Workspace
 
 
-def fill_undo_keys(work: Workspace, account: int, uniques: Sequence[int]) -> int:
+def fill_undo_keys(work: BatchTransaction, account: int, uniques: Sequence[int]) -> int:
     """Fill `rekey` with the keys and unique values that customers shall have again, and mark those somebody else has.
 
     Returns how many were asked for.
@@ -59,7 +59,7 @@ def _keys_of_removed(uniques: Sequence[int], sqlite: bool) -> Iterator[tuple[str
         yield unique_values.field_name(number), value, value
 
 
-def has_rivals(work: Workspace) -> bool:
+def has_rivals(work: BatchTransaction) -> bool:
     """Whether two customers shall have the same key again, which the newer of their changes decides."""
     return bool(
         work.all(
@@ -68,7 +68,7 @@ def has_rivals(work: Workspace) -> bool:
     )
 
 
-def _mark_blocked(work: Workspace, account: int, uniques: Sequence[int]) -> None:
+def _mark_blocked(work: BatchTransaction, account: int, uniques: Sequence[int]) -> None:
     # A key is to be had when nobody holds it, or its holder gives it up; who is blocked gives nothing up: again. What a
     # holder gives up for an older change comes too late.
     gives_up = (
@@ -99,7 +99,7 @@ def _mark_blocked(work: Workspace, account: int, uniques: Sequence[int]) -> None
         pass
 
 
-def list_blocked(work: Workspace, account: int) -> Iterator[tuple[int, str, str, str | None]]:
+def list_blocked(work: BatchTransaction, account: int) -> Iterator[tuple[int, str, str, str | None]]:
     """(customer, its code, kind of key, what stands now) of keys to give back that somebody else has by now."""
     unique = "json_extract(c.custom_fields, '$.' || r.kind)" if work.sqlite else "c.custom_fields ->> r.kind"
     uma = unique_values.UMA_ADDRESS
@@ -115,7 +115,7 @@ def list_blocked(work: Workspace, account: int) -> Iterator[tuple[int, str, str,
     )
 
 
-def unmark_blocked_only(work: Workspace, account: int) -> None:
+def unmark_blocked_only(work: BatchTransaction, account: int) -> None:
     """Take the mark of `moved` from customers in whom only a value differs that somebody else has now."""
     blocked_values: dict[int, list[Any]] = {}
     names = ", ".join(f"{side}.{name}" for name in DOCUMENT_COLUMNS for side in ("b", "c"))

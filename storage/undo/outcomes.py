@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from storage.batch_transaction import BatchTransaction
 from storage.undo.plan_sql import IS_KEPT, IS_REMOVED, IS_RESTORED
-from storage.workspace import Workspace
 
 ROWS_PER_CHUNK = 500
 
@@ -20,7 +20,7 @@ _KEPT_OUTCOME, _RESTORED_OUTCOME, _REMOVED_OUTCOME = 1, 2, 3
 ConflictRow = tuple[int, str, str, str, str]
 
 
-def add_conflicts(work: Workspace, conflicts_so_far: int, rows: Iterable[ConflictRow]) -> int:
+def add_conflicts(work: BatchTransaction, conflicts_so_far: int, rows: Iterable[ConflictRow]) -> int:
     """Note conflicts: (customer, field, code, written, current) behind the `known` ones. Returns how many are known now."""
     remaining = iter(rows)
 
@@ -34,7 +34,7 @@ def add_conflicts(work: Workspace, conflicts_so_far: int, rows: Iterable[Conflic
     return conflicts_so_far
 
 
-def mark_conflicts(work: Workspace, conflicts_so_far: int) -> None:
+def mark_conflicts(work: BatchTransaction, conflicts_so_far: int) -> None:
     """Mark the customers that have a conflict which is not among the `known` ones, or miss a key somebody else has."""
     work.execute(
         "UPDATE undo_customer SET blocked = 1 WHERE id IN (SELECT id FROM conflict WHERE n >= :known)",
@@ -43,7 +43,7 @@ def mark_conflicts(work: Workspace, conflicts_so_far: int) -> None:
     work.execute("UPDATE undo_customer SET blocked = 1 WHERE id IN (SELECT id FROM undo_key WHERE blocked = 1)")
 
 
-def list_conflicts(work: Workspace, account: int) -> Iterator[tuple[str, str, str, str]]:
+def list_conflicts(work: BatchTransaction, account: int) -> Iterator[tuple[str, str, str, str]]:
     """(code, field, written, current), by customers, then those who are there or not. Nothing of who is removed.
 
     A customer is named by the code that it has afterwards, so that it can be looked up.
@@ -60,7 +60,7 @@ def list_conflicts(work: Workspace, account: int) -> Iterator[tuple[str, str, st
     )
 
 
-def add_outcomes(work: Workspace) -> None:
+def add_outcomes(work: BatchTransaction) -> None:
     """Add what the plan in `back` makes of each customer to what became of it so far."""
     work.execute(
         f"INSERT INTO undo_outcome(id, outcome) SELECT id, CASE WHEN {IS_REMOVED} THEN {_REMOVED_OUTCOME} "
@@ -70,7 +70,7 @@ def add_outcomes(work: Workspace) -> None:
     )
 
 
-def count_outcomes(work: Workspace) -> tuple[int, int, int]:
+def count_outcomes(work: BatchTransaction) -> tuple[int, int, int]:
     """How many customers were restored, removed and kept."""
     counts = dict(work.all("SELECT outcome, count(*) FROM undo_outcome GROUP BY outcome"))
     return counts.get(_RESTORED_OUTCOME, 0), counts.get(_REMOVED_OUTCOME, 0), counts.get(_KEPT_OUTCOME, 0)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage import unique_values as unique_values
+from storage.batch_transaction import BatchTransaction
 from storage.tables import DOCUMENT_COLUMNS, IMAGE_COLUMNS, PROFILE_COLUMNS
-from storage.workspace import Workspace
 
 ROWS_PER_CHUNK = 500
 KEY_COLUMNS = ("code", "card_number", "username_key")
@@ -96,7 +96,7 @@ class CustomerImages:
     current: Mapping[str, Any]
 
 
-def list_changes(work: Workspace, account: int, batch_id: str) -> list[int]:
+def list_changes(work: BatchTransaction, account: int, batch_id: str) -> list[int]:
     """The changes of a batch, newest first."""
     return [
         number
@@ -108,7 +108,7 @@ def list_changes(work: Workspace, account: int, batch_id: str) -> list[int]:
     ]
 
 
-def have_common_customers(work: Workspace, span: ChangeRange) -> bool:
+def have_common_customers(work: BatchTransaction, span: ChangeRange) -> bool:
     """Whether two changes of the batch touched the same customer, so that they have to be taken back one by one."""
     own = "change t ON t.account_id = n.account_id AND t.change = n.change AND t.batch_id = :batch"
     return bool(
@@ -125,7 +125,7 @@ def have_common_customers(work: Workspace, span: ChangeRange) -> bool:
     )
 
 
-def gather_customers(work: Workspace, span: ChangeRange, uniques: Sequence[int], *, ranges: bool) -> UndoCounts:
+def gather_customers(work: BatchTransaction, span: ChangeRange, uniques: Sequence[int], *, ranges: bool) -> UndoCounts:
     """Fill `back`, which is empty, with the customers that the changes touched, each of which only one of them did.
 
     `ranges`: customers that they made may be told as a range.
@@ -152,7 +152,7 @@ def gather_customers(work: Workspace, span: ChangeRange, uniques: Sequence[int],
     return UndoCounts(later, key_changes, without_difference, revived, away, made)
 
 
-def _created_customers(work: Workspace, span: ChangeRange) -> CreatedCustomers | None:
+def _created_customers(work: BatchTransaction, span: ChangeRange) -> CreatedCustomers | None:
     first, last, count = work.one(
         "SELECT min(h.first_created), max(h.last_created), sum(h.last_created - h.first_created + 1) FROM change h "
         f"WHERE {IN_RANGE} AND h.last_created >= h.first_created",
@@ -162,13 +162,13 @@ def _created_customers(work: Workspace, span: ChangeRange) -> CreatedCustomers |
     return CreatedCustomers(first, last, int(count)) if count and last - first < 2 * count else None
 
 
-def clear_plan(work: Workspace) -> None:
+def clear_plan(work: BatchTransaction) -> None:
     """Empty what a plan is made in."""
     for table in ("undo_customer", "undo_value", "undo_key"):
         work.execute(f"DELETE FROM {table}")
 
 
-def list_written_since(work: Workspace, account: int) -> Iterator[CustomerImages]:
+def list_written_since(work: BatchTransaction, account: int) -> Iterator[CustomerImages]:
     """The customers of kind `field` that something has written to since, in order."""
     sides = ("b", "a", "c")
     names = ", ".join(f"{side}.{name}" for side in sides for name in IMAGE_COLUMNS)
@@ -184,14 +184,14 @@ def list_written_since(work: Workspace, account: int) -> Iterator[CustomerImages
         yield CustomerImages(number, *(_image(values[start : start + size]) for start in range(0, 3 * size, size)))
 
 
-def store_undo_values(work: Workspace, images: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+def store_undo_values(work: BatchTransaction, images: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
     """Note what a customer that was written to since shall be: (id, IMAGE columns)."""
     chunks = _chunks((number, *(dump_document(image[name]) for name in IMAGE_COLUMNS)) for number, image in images)
     work.fill("undo_value", ("id", *IMAGE_COLUMNS), chunks)
     work.analyze("undo_value")
 
 
-def list_kept(work: Workspace, account: int) -> Iterator[tuple[int, str]]:
+def list_kept(work: BatchTransaction, account: int) -> Iterator[tuple[int, str]]:
     """(customer, code) of the customers that stay though the change made them, or stay away for another reason."""
     return work.rows(
         "SELECT k.id, coalesce(c.code, b.code, c.had_code, '') FROM undo_customer k "
@@ -202,7 +202,7 @@ def list_kept(work: Workspace, account: int) -> Iterator[tuple[int, str]]:
     )
 
 
-def mark_differing_fields(work: Workspace, account: int) -> None:
+def mark_differing_fields(work: BatchTransaction, account: int) -> None:
     """Mark the customers to whom a field comes back though something has written to them since."""
     work.execute(
         "UPDATE undo_customer SET differs = 1 WHERE differs = 0 AND kind = 'field' AND id IN (SELECT b.id FROM undo_value b "
@@ -211,7 +211,7 @@ def mark_differing_fields(work: Workspace, account: int) -> None:
     )
 
 
-def mark_differing_others(work: Workspace, account: int, campaigns: Sequence[int], sign: int) -> None:
+def mark_differing_others(work: BatchTransaction, account: int, campaigns: Sequence[int], sign: int) -> None:
     """Mark the customers to whom something else than a field comes back: a key, points, an enrolment."""
     work.execute(
         "UPDATE undo_customer SET differs = 1 WHERE differs = 0 AND EXISTS (SELECT 1 FROM ledger_entry e "
@@ -232,7 +232,7 @@ def mark_differing_others(work: Workspace, account: int, campaigns: Sequence[int
     )
 
 
-def count_outcomes(work: Workspace, made: CreatedCustomers | None) -> tuple[int, int, int]:
+def count_outcomes(work: BatchTransaction, made: CreatedCustomers | None) -> tuple[int, int, int]:
     """How many customers are restored, removed, and kept as they are against the undo's wish."""
     sums = ", ".join(
         f"sum(CASE WHEN {condition} THEN 1 ELSE 0 END)" for condition in (IS_RESTORED, IS_REMOVED, IS_KEPT)

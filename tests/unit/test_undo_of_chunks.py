@@ -16,9 +16,9 @@ from importing.errors import ApiError
 from importing.jobs import chunk, lifecycle
 from importing.undo import availability, undo_batch
 from storage import tables
+from storage.batch_transaction import BatchTransaction
 from storage.queries import batches
 from storage.undo import outcomes, plan_sql
-from storage.workspace import Workspace
 from tests.support import chunked_batches
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import HeldQueue, batch, rows
@@ -198,14 +198,14 @@ def test_the_count_of_statements_does_not_grow_with_the_portions(
     def taken(count: int) -> int:
         batch_id = written(actual, *(lines(f"x{count}-{n} y{count}-{n} eve 5") for n in range(count)))
         heard: list[str] = []
-        real: Any = Workspace._run  # the one place that all statements pass
+        real: Any = BatchTransaction._run  # the one place that all statements pass
 
-        def run_and_note(self: Workspace, statement: str, values: object) -> object:
+        def run_and_note(self: BatchTransaction, statement: str, values: object) -> object:
             heard.append(statement)
             return real(self, statement, values)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Workspace, "_run_migration", run_and_note)
+            patched.setattr(BatchTransaction, "_run_migration", run_and_note)
             assert counts(actual.undo(batch_id)) == (0, count, 0)
         return len(heard)
 
@@ -314,5 +314,5 @@ def test_customers_of_another_account_may_lie_between_those_that_are_taken_away(
 
 
 def _last_change(actual: Actual) -> int:
-    with actual.context.database.looking() as work:
+    with actual.context.database.read_connection() as work:
         return batches.last_change(work, actual.number)

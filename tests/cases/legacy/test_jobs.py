@@ -22,8 +22,8 @@ from importing.jobs import chunk
 from legacy_api import batch_status_replies
 from legacy_api.encoders import Encoder
 from storage import tables, tables_jobs
+from storage.batch_transaction import BatchTransaction
 from storage.queries import batches
-from storage.workspace import Workspace
 from tests.conftest import settings_for
 from tests.support.case_database import World
 from tests.support.demo_accounts import Demo
@@ -274,7 +274,7 @@ def test_the_lists_of_a_history_are_read_one_batch_after_the_other(
     read: list[str] = []
     page = batches.load_problem_page
 
-    def counted(work: Workspace, account: int, batch_id: str, *more: Any) -> Any:
+    def counted(work: BatchTransaction, account: int, batch_id: str, *more: Any) -> Any:
         read.extend([batch_id] if batch_id not in read else [])
         return page(work, account, batch_id, *more)
 

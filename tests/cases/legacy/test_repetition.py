@@ -17,8 +17,9 @@ from webtest import TestApp  # type: ignore[import-untyped]
 from app import create_app
 from importing import import_batch
 from importing.context import Context
-from storage import inflight, tables, turn
+from storage import fair_locks, tables
 from storage.engine import Database, Kind
+from storage.sqlite import request_locks, write_lock
 from tests.conftest import settings_for
 from tests.support.case_database import World
 from tests.support.demo_accounts import Demo
@@ -27,9 +28,9 @@ from tests.support.legacy_client import Encoding, Format, Reply, send
 PATIENCE = 30.0
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 # In Python; PostgreSQL tells itself who waits there.
-IN_LINE = (turn.__file__, "enter")
+IN_LINE = (fair_locks.__file__, "acquire")
 WAITING = {
-    Kind.SQLITE: frozenset((IN_LINE, (turn.__file__, "take"), (inflight.__file__, "__enter__"))),
+    Kind.SQLITE: frozenset((IN_LINE, (write_lock.__file__, "acquire"), (request_locks.__file__, "held"))),
     Kind.POSTGRESQL: frozenset((IN_LINE,)),
 }
 FIELDS = {
@@ -172,15 +173,15 @@ def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
         if at == "the end":
             send_a_copy()
 
-    alone = Database.alone
+    lock_request = Database.lock_request
 
-    def waits(database: Database, place: int) -> AbstractContextManager[object]:
+    def waits(database: Database, key: int) -> AbstractContextManager[None]:
         if sent.is_set():
             copied.set()
-        return alone(database, place)
+        return lock_request(database, key)
 
     monkeypatch.setattr(import_batch, "_store_outcome", remembered)
-    monkeypatch.setattr(Database, "alone", waits)
+    monkeypatch.setattr(Database, "lock_request", waits)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(send, client, pairs, Encoding.URLENCODED, Format.JSON).result(PATIENCE)
         again = second[0].result(PATIENCE)

@@ -25,7 +25,7 @@ from app import create_app
 from importing.context import Context
 from importing.errors import ApiError
 from settings import BadSettings, Settings, load_settings
-from storage.sidefile import SideFile
+from storage.sqlite.side_file import SideFile
 from tests.conftest import settings_for
 from tests.support.admin_sign_in import EMAIL, PASSWORD, SIGN_IN, administrator
 from tests.support.demo_accounts import Demo

@@ -167,7 +167,7 @@ class TestFailures:
         held, go_on = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with context.database.workspace() as work, work.writing(account.number, 30):
+            with context.database.batch_transaction() as work, work.writing(account.number, 30):
                 held.set()
                 go_on.wait(30)
 

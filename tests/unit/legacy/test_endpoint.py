@@ -374,9 +374,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The client addresses for which credentials are looked at, as it happens."""
     asked: list[str] = []
 
-    def watch(context: Context, user: str, key: str, account: str, address: str, batch_id: str) -> Access:
+    def watch(context: Context, user: str, key: str, account: str, address: str) -> Access:
         asked.append(address)
-        return authenticate(context, user, key, account, address, batch_id)
+        return authenticate(context, user, key, account, address)
 
     monkeypatch.setattr(endpoint, "authenticate", watch)
     return asked

@@ -16,7 +16,6 @@ from importing.fields import FieldKind
 from legacy_api import parameters
 from legacy_api.form import Form
 from legacy_api.parameters import CallContext
-from storage.engine import Database
 from storage.queries import accounts
 from tests.support.demo_accounts import Demo
 from tests.support.parameter_checks import ACCESS, LEAST
@@ -81,31 +80,3 @@ def test_values_are_remembered_by_a_batch_alone() -> None:
     assert first._checks["custom_date"] is not second._checks["custom_date"]
     rows = [row for chunk in first.chunks() for row in chunk]
     assert rows == [row for chunk in second.chunks() for row in chunk] == [(2, "2", ""), (3, "3", "2024-02-29")]
-
-
-# Looks at the database, whose connections are kept.
-
-
-def test_a_look_sees_what_was_written_since_the_last_one(database: Database) -> None:
-    def names() -> list[object]:
-        with database.looking() as work:
-            # Not read to its end.
-            work.number("SELECT a.id FROM account a, account b ORDER BY a.id")
-        with database.looking() as work:
-            return [name for (name,) in work.all("SELECT account_id FROM account ORDER BY id")]
-
-    for number in range(3):
-        with database.writing() as connection:
-            accounts.create_account(connection, f"shop{number}", "A shop")
-        assert names() == [f"shop{n}" for n in range(number + 1)]
-
-
-def test_a_look_that_failed_does_no_harm_to_the_next(database: Database) -> None:
-    with database.looking() as work:
-        first = work._driver
-    with pytest.raises(Exception, match="no_such_table"), database.looking() as work:
-        assert work._driver is first
-        work.all("SELECT 1 FROM no_such_table")
-    with database.looking() as work:
-        assert work._driver is not first
-        assert work.number("SELECT 7") == 7

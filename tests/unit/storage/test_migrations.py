@@ -105,7 +105,7 @@ def test_a_release_before_counts_on_from_the_last_number(actual: Actual) -> None
     actual.apply(ANN)
     actual.undo(actual.apply(EVE).id)
     database = actual.context.database
-    with database.looking() as work:
+    with database.read_connection() as work:
         newest = batches.last_change(work, actual.number)
     migrate.downgrade(database, "0004")
     counted = select(tables.account.c.last_change, tables.account.c.last_customer).where(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, event, select, text
 
@@ -19,11 +20,12 @@ from importing.fields import FIELD_BY_NAME
 from importing.jobs import lifecycle
 from importing.undo import availability
 from server import maintenance
-from storage import statistics
-from storage.engine import WIDE_WAYS, Database, Kind
+from storage.engine import Database, Kind
+from storage.postgres.connection import WHOLE_TABLE_PLANS
 from storage.queries import batches, customers
-from storage.spelling import spelled
-from storage.statements import Statements
+from storage.sql_connection import SqlConnection
+from storage.sql_dialect import postgres_sql, sqlite_sql
+from storage.sqlite.drop_statistics import drop_statistics
 from storage.tables import customer
 from tests.support.demo_accounts import Demo
 
@@ -99,7 +101,7 @@ ASKED: dict[str, Ask] = {
     "newest batches": lambda context, account, _: batch_status.list_batches(context, account),
     "a later page of batches": lambda context, account, _: batch_status.list_batches(context, account, offset=40),
     "a batch and its job": batch_status.find_batch,
-    "the same, and who asks": lambda context, _, batch: authenticate.authenticate(context, *ASKER, batch),
+    "who asks": lambda context, _account, _batch: authenticate.authenticate(context, *ASKER),
     "the first problems of a batch": lambda context, account, batch: next(
         iter(batch_status.paged_problems(context, account, batch))
     ),
@@ -142,7 +144,7 @@ def test_a_plan_that_was_made_of_one_batch_is_good_for_many(
         connection.execute(text("ANALYZE"))
         connection.commit()
     asked = _heard(monkeypatch)
-    for name in ("a batch and its job", "the same, and who asks"):
+    for name in ("a batch and its job", "who asks"):
         ASKED[name](context, account.number, batch_id)
     assert len(asked) == 2
     with context.database.reading() as connection:
@@ -152,13 +154,13 @@ def test_a_plan_that_was_made_of_one_batch_is_good_for_many(
 def _heard(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
     """What is asked by the driver's own cursor, as it happens."""
     asked: list[Statement] = []
-    real = Statements._run
+    real = SqlConnection._run
 
-    def heard(self: Statements, statement: str, values: Mapping[str, object]) -> object:
-        asked.append((spelled(statement, self.kind), values))
+    def heard(self: SqlConnection, statement: str, values: Mapping[str, object]) -> object:
+        asked.append((statement, values))
         return real(self, statement, values)
 
-    monkeypatch.setattr(Statements, "_run_migration", heard)
+    monkeypatch.setattr(SqlConnection, "_run_migration", heard)
     return asked
 
 
@@ -166,10 +168,10 @@ def _heard(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
 def test_statistics_of_a_file_that_was_nearly_empty_are_forgotten(context: Context) -> None:
     """Whoever ran ANALYZE then would have had all customers read for every row."""
     if context.database.kind is not Kind.SQLITE:
-        assert not statistics.forget(context.database, 1.0)
+        assert not drop_statistics(context.database, 1.0)
         return
     plan = "EXPLAIN QUERY PLAN SELECT a.id FROM api_user u JOIN account a ON a.id = u.account_id WHERE u.user_id = 'x'"
-    with context.database.looking() as work:  # open all the time
+    with context.database.read_connection() as work:  # open all the time
         for statement in ("ANALYZE", "UPDATE sqlite_stat1 SET stat = '1 1 1'", "ANALYZE sqlite_schema"):
             work.all(statement)
         assert any(row[3].startswith("SCAN") for row in work.all(plan))
@@ -177,7 +179,7 @@ def test_statistics_of_a_file_that_was_nearly_empty_are_forgotten(context: Conte
         # EXPLAIN runs nothing, and does not notice: the next statement does.
         work.all("SELECT id FROM account")
         assert not any(row[3].startswith("SCAN") for row in work.all(f"{plan} "))
-    assert not statistics.forget(context.database, 1.0)
+    assert not drop_statistics(context.database, 1.0)
 
 
 def test_a_search_that_has_no_index_would_be_noticed(context: Context, account: Demo, batch_id: str) -> None:
@@ -204,15 +206,19 @@ def _statements(connection: Connection, look: Callable[[], object]) -> Iterator[
 
 
 def _faults(database: Database, connection: Connection, statement: Statement, *, asked: bool = False) -> list[str]:
-    """What a plan has that grows with a table: a scan of it, or a sort. `asked`: on a connection for looks."""
+    """What a plan has that grows with a table: a scan of it, or a sort. `asked`: on a connection for reads."""
     query, values = statement
     driver: Any = connection.connection.driver_connection
     cursor = driver.cursor()
     try:
         if database.kind is Kind.SQLITE:
+            query = sqlite_sql(query) if asked else query
             return _sqlite_faults([row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {query}", values)])
-        for way in WIDE_WAYS if asked else WIDE_WAYS[:1]:
-            cursor.execute(f"SET LOCAL {way} = off")
+        for plans in WHOLE_TABLE_PLANS if asked else WHOLE_TABLE_PLANS[:1]:
+            cursor.execute(f"SET LOCAL {plans} = off")
+        if asked:
+            raw, names = postgres_sql(query)
+            query, values, cursor = raw.decode(), [values[name] for name in names], psycopg.RawCursor(driver)
         [[[plan]]] = cursor.execute(f"EXPLAIN (FORMAT JSON) {query}", values).fetchall()
         return list(_postgresql_faults(plan["Plan"], sorts=" campaign" not in query))
     finally:

@@ -16,9 +16,9 @@ from importing.context import Context
 from importing.fields import FIELD_BY_NAME
 from importing.undo import undo_batch
 from storage import tables
+from storage.batch_transaction import BatchTransaction
 from storage.engine import Kind
-from storage.statements import Sent
-from storage.workspace import Workspace
+from storage.sql_connection import PendingResult
 from tests.support.demo_accounts import Demo
 
 NAMES = ("code", "card_number", "first_name", "customer_username", "auto_add")
@@ -50,15 +50,15 @@ def _terminal(account: int, text: str) -> Batch:
 
 @contextmanager
 def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The statements that a workspace gives the database, one for each call of the driver; rows of a call apart."""
+    """The statements that a batch gives the database, one for each call of the driver; rows of a call apart."""
     statements: list[str] = []
     within = 0
     with monkeypatch.context() as patched:
         for name in ("execute", "send", "rows", "all", "number", "one", "analyze", "many", "fill"):
-            real = getattr(Workspace, name)
+            real = getattr(BatchTransaction, name)
 
             def counted(
-                self: Workspace, *args: object, _real: object = real, _name: str = name, **values: object
+                self: BatchTransaction, *args: object, _real: object = real, _name: str = name, **values: object
             ) -> object:
                 nonlocal within
                 assert callable(_real)
@@ -70,7 +70,7 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
                 finally:
                     within -= 1
 
-            patched.setattr(Workspace, name, counted)
+            patched.setattr(BatchTransaction, name, counted)
         yield statements
 
 
@@ -99,14 +99,14 @@ def test_a_small_batch_reads_only_its_own_customers(
         connection.execute(text("ANALYZE"))
     context.database.dispose()
     plans: list[str] = []
-    real = Workspace.send
+    real = BatchTransaction.send
 
-    def explained(self: Workspace, statement: str, /, **values: object) -> Sent:
+    def explained(self: BatchTransaction, statement: str, /, **values: object) -> PendingResult:
         if statement.startswith(("INSERT", "UPDATE", "SELECT")):
             plans.extend(row[3] for row in self.rows(f"EXPLAIN QUERY PLAN {statement}", **values))
         return real(self, statement, **values)
 
-    monkeypatch.setattr(Workspace, "send", explained)
+    monkeypatch.setattr(BatchTransaction, "send", explained)
     outcome = import_batch.run(
         context, _terminal(account.number, "1|1000001|Ann||25\n2|1000002|Bob||25\nnew|7|Cid||25\n")
     )
@@ -143,15 +143,15 @@ def test_a_small_batch_is_planned_for_many_however_few_there_are(
         connection.execute(text("ANALYZE"))
         connection.commit()
     plans: list[str] = []
-    real = Workspace.send
+    real = BatchTransaction.send
 
-    def explained(self: Workspace, statement: str, /, **values: object) -> Sent:
+    def explained(self: BatchTransaction, statement: str, /, **values: object) -> PendingResult:
         sent = real(self, statement, **values)
         if re.match("(INSERT|UPDATE|DELETE|SELECT) ", statement):
             plans.extend(str(row[0]) for row in self.all(f"EXPLAIN {statement}", **values))
         return sent
 
-    monkeypatch.setattr(Workspace, "send", explained)
+    monkeypatch.setattr(BatchTransaction, "send", explained)
     batch = _terminal(account.number, f"{rows}3|7003|Eve||5\n")._replace(request_digest=b"d", last_change=0)
     outcome = import_batch.run(context, batch)
     assert (outcome.counts.new, outcome.counts.updated) == (1, 2)
@@ -165,7 +165,8 @@ def test_a_batch_of_3000_rows_takes_the_statements_of_one_of_30(
 ) -> None:
     counts: dict[int, tuple[int, int, int]] = {}
     number = account.number
-    # A connection makes its temporary tables once.
+    # A connection makes its temporary tables once; on SQLite small batches have one of their own.
+    import_batch.run(context, _batch(number, range(1)))
     import_batch.preview(context, _batch(number, range(1)))
     for size in (30, 300, 3000):
         import_batch.run(context, _batch(number, range(size * 10, size * 10 + size // 2)))

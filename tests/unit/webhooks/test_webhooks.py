@@ -225,7 +225,11 @@ def test_every_webhook_of_the_account_is_told_and_no_other(world: World, context
 
 
 def test_what_did_not_happen_is_not_told(world: World) -> None:
-    with pytest.raises(RuntimeError), world.context.database.workspace() as work, work.writing(world.demo.number, 1.0):
+    with (
+        pytest.raises(RuntimeError),
+        world.context.database.batch_transaction() as work,
+        work.writing(world.demo.number, 1.0),
+    ):
         assert stored.add_deliveries(work, world.demo.number, "b", stored.WebhookEvent.IMPORTED, 0)
         raise RuntimeError
     with pytest.raises(ApiError, match="bad_rows"):

@@ -10,18 +10,18 @@ from sqlalchemy import text
 
 from storage.engine import Database, Kind
 
-_THERE = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('sqlite_stat1', 'sqlite_stat4')"
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('sqlite_stat1', 'sqlite_stat4')"
 
 
-def forget(database: Database, wait: float) -> bool:
+def drop_statistics(database: Database, wait: float) -> bool:
     """Drop them, for connections that are open too. Returns whether there were any. Raises Busy."""
     if database.kind is not Kind.SQLITE:
         return False
     with database.reading() as connection:
-        if connection.execute(text(_THERE)).first() is None:
+        if connection.execute(text(_TABLES)).first() is None:
             return False
     with database.writing(wait) as connection:
-        for name in connection.execute(text(_THERE)).scalars().all():
+        for name in connection.execute(text(_TABLES)).scalars().all():
             # Not emptied: that the table is gone is a change of the schema, which everybody else notices.
             connection.execute(text(f"DROP TABLE {name}"))
     return True

@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-# Nanoseconds: far longer than a tick of the clock by which files are dated.
-SETTLED = 100_000_000
 
 
 class SideFile:
@@ -24,7 +20,6 @@ class SideFile:
         self._path = path
         self._schema = schema
         self._patience = patience
-        self._log = Path(f"{path}-wal")
         self._guard = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -42,20 +37,6 @@ class SideFile:
                 self._connection = self._connected()
                 self._process = os.getpid()
             yield self._connection
-
-    def written(self) -> tuple[int, int, int] | None:
-        """What tells whether anybody, in whatever process, has written since it was the same; None: it cannot be told.
-
-        Every write is appended to the log, with the time. Two within a tick of the clock have the same, so a log that
-        was just written tells nothing yet.
-        """
-        try:
-            log = self._log.stat()
-        except OSError:
-            return None
-        if abs(time.time_ns() - log.st_mtime_ns) < SETTLED:
-            return None
-        return log.st_mtime_ns, log.st_size, log.st_ino
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)

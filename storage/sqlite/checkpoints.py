@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-# Pages in the log from which on SQLite makes a checkpoint of its own, at the commit that finds so many.
-PAGES = 1000
+# With so many pages in the log, SQLite makes a checkpoint of its own at the commit.
+CHECKPOINT_PAGES = 1000
 
 
 class Checkpoints:
@@ -62,5 +62,5 @@ def checkpointing(connection: sqlite3.Connection, later: Checkpoints | None) -> 
     try:
         yield
     finally:
-        connection.execute(f"PRAGMA wal_autocheckpoint = {PAGES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     later.soon()

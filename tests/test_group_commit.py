@@ -18,11 +18,13 @@ from importing.batch import Batch, Counts, Delimited, Header, Mode, Outcome, Sou
 from importing.context import Context
 from importing.errors import ApiError
 from importing.fields import FIELD_BY_NAME
-from storage import seats, tables
+from storage import tables
+from storage.batch_transaction import BatchTransaction
 from storage.engine import Kind
-from storage.seats import Seats
-from storage.turn import Lines
-from storage.workspace import Workspace
+from storage.fair_locks import FairLocks
+from storage.sqlite import group_commit
+from storage.sqlite.batch_transaction import SqliteBatchTransaction
+from storage.sqlite.group_commit import CommitGroups
 from tests.support.demo_accounts import Demo
 
 PATIENCE = 30.0
@@ -39,42 +41,45 @@ def batch(account: Demo, row: str) -> Batch:
 
 
 class Commits:
-    """Counts the transactions, and lets nobody leave a seat before `expected` have taken one or wait for it."""
+    """Counts the transactions, and lets nobody leave the connection before `expected` have taken it or wait for it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = self.expected = self.seated = 0
+        self.count = self.expected = self.members = 0
         self.before: Callable[[], None] = lambda: None
-        self._commit, self._enter, self._leave = Seats._commit, Lines.enter, Seats.leave
-        monkeypatch.setattr(Seats, "_commit", lambda these: self.counted(these))
-        monkeypatch.setattr(Seats, "leave", lambda these: self.leave(these))
-        monkeypatch.setattr(Lines, "enter", lambda lines, key, wait: self.enter(lines, key, wait))
+        self._commit, self._enter, self._leave = CommitGroups._commit, FairLocks.acquire, CommitGroups.leave_connection
+        monkeypatch.setattr(CommitGroups, "_commit", lambda these: self.counted(these))
+        monkeypatch.setattr(CommitGroups, "leave_connection", lambda these: self.leave(these))
+        monkeypatch.setattr(FairLocks, "acquire", lambda lines, key, wait: self.enter(lines, key, wait))
 
-    def counted(self, these: Seats) -> None:
+    def counted(self, these: CommitGroups) -> None:
         self.count += 1
         self.before()
         self._commit(these)
 
-    def enter(self, lines: Lines, key: Any, wait: float) -> None:
+    def enter(self, lines: FairLocks, key: Any, wait: float) -> None:
         self._enter(lines, key, wait)
-        self.seated += key == seats._SEAT
+        self.members += key == group_commit.CONNECTION
 
-    def leave(self, these: Seats) -> None:
+    def leave(self, these: CommitGroups) -> None:
         deadline = time.monotonic() + PATIENCE
-        while len(these._line._waiting[seats._SEAT]) + self.seated < self.expected and time.monotonic() < deadline:
+        while (
+            len(these._line._waiting[group_commit.CONNECTION]) + self.members < self.expected
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.001)
         self._leave(these)
 
 
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
-    monkeypatch.setattr(seats, "MIN_ROW_LIMIT", PATIENCE)
+    monkeypatch.setattr(group_commit, "SECONDS_AT_MOST", PATIENCE)
     return Commits(monkeypatch)
 
 
 def together(context: Context, commits: Commits, batches: list[Batch]) -> list[Outcome | BaseException]:
     """What came of batches that share one transaction."""
     context = replace(context, write_wait=PATIENCE)
-    commits.expected = commits.seated + len(batches)
+    commits.expected = commits.members + len(batches)
 
     def tried(one: Batch) -> Outcome | BaseException:
         try:
@@ -86,11 +91,11 @@ def together(context: Context, commits: Commits, batches: list[Batch]) -> list[O
         return list(pool.map(tried, batches))
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, code: str, fail: Callable[[Workspace], None]) -> None:
+def failing(monkeypatch: pytest.MonkeyPatch, code: str, fail: Callable[[BatchTransaction], None]) -> None:
     """Have the batch of that customer fail when it has written almost everything."""
     remember = import_batch._store_outcome
 
-    def remembered(work: Workspace, one: Batch, *more: Any) -> None:
+    def remembered(work: BatchTransaction, one: Batch, *more: Any) -> None:
         remember(work, one, *more)
         one.source.file.seek(0)
         if one.source.file.read().startswith(f"{code}|".encode()):
@@ -136,7 +141,7 @@ def test_nobody_is_told_before_the_commit(
 def test_one_that_fails_takes_back_only_its_own(
     context: Context, account: Demo, commits: Commits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Workspace) -> None:
+    def fail(_: BatchTransaction) -> None:
         raise RuntimeError
 
     failing(monkeypatch, "c3", fail)
@@ -160,7 +165,7 @@ def test_one_that_is_refused_keeps_nobody_from_being_committed(
 def test_where_the_commit_fails_all_of_them_have_failed(
     context: Context, account: Demo, commits: Commits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def orphan(work: Workspace) -> None:
+    def orphan(work: BatchTransaction) -> None:
         work.execute("PRAGMA defer_foreign_keys = ON")
         work.execute("INSERT INTO campaign_item(account_id, campaign_id, id, item_id, name) VALUES (1, 9, 1, 'x', 'x')")
 
@@ -172,7 +177,7 @@ def test_where_the_commit_fails_all_of_them_have_failed(
     assert counts(import_batch.run(context, batch(account, "later|Ann"))) == Counts(new=1)
 
 
-def full(work: Workspace) -> None:
+def full(work: BatchTransaction) -> None:
     """Write until there is no room."""
     pages = work.number("PRAGMA page_count")
     work.execute(f"PRAGMA max_page_count = {pages}")
@@ -184,8 +189,9 @@ def full(work: Workspace) -> None:
         work.execute("PRAGMA max_page_count = 1000000")
 
 
-def gone(work: Workspace) -> None:
+def gone(work: BatchTransaction) -> None:
     """What SQLite does by itself on some errors."""
+    assert isinstance(work, SqliteBatchTransaction)
     work._driver.rollback()
     raise sqlite3.OperationalError("disk I/O error")
 
@@ -196,7 +202,7 @@ def test_who_is_told_of_success_is_stored_whatever_sqlite_has_rolled_back(
     account: Demo,
     commits: Commits,
     monkeypatch: pytest.MonkeyPatch,
-    fail: Callable[[Workspace], None],
+    fail: Callable[[BatchTransaction], None],
 ) -> None:
     failing(monkeypatch, "c3", fail)
     outcomes = together(context, commits, several(account))
@@ -209,7 +215,7 @@ def test_who_is_told_of_success_is_stored_whatever_sqlite_has_rolled_back(
 def test_a_group_gives_the_turn_away(
     context: Context, account: Demo, commits: Commits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seats, "MAX_CHARACTERS_AT_ONCE", 2)
+    monkeypatch.setattr(group_commit, "MEMBERS_AT_MOST", 2)
     outcomes = together(context, commits, several(account))
     assert [counts(outcome) for outcome in outcomes] == [Counts(new=1)] * MEMBERS
     assert commits.count >= MEMBERS // 2

@@ -1,0 +1,160 @@
+"""One batch at work on one connection: its temporary tables, its staging transaction and its write transaction.
+
+storage/sqlite/batch_transaction.py and storage/postgres/batch_transaction.py have the two kinds.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
+from itertools import chain
+from typing import Any, TypeVar
+
+from storage.sql_connection import Result, SqlConnection
+
+# Seconds that a batch may wait to write, however long it has waited before.
+SHORTEST_WAIT = 0.1
+# A batch with more rows is a large one: PostgreSQL's planner is told the sizes of temporary tables, and SQLite makes its
+# checkpoint in the background instead of at the commit.
+SMALL_BATCH_ROWS = 500
+# SQLite's page cache while many rows are sorted.
+SORTING_CACHE_KB = 16_384
+# The same while little is put into temporary tables. More would save a little, but the temporary tables of the batch before
+# still hold on to their cache: 84 MB above idle.
+UNDO_CACHE_KB = 53_248
+
+Answer = TypeVar("Answer")
+Chunk = Sequence[Sequence[object]]
+
+
+class KeyTaken(Exception):
+    """A unique key would have been there twice."""
+
+
+class BatchTransaction(SqlConnection):
+    """`seconds_waited`: how long the connection was waited for, which is a part of what the batch waits to write."""
+
+    def __init__(self, seconds_waited: float = 0.0) -> None:
+        self._seconds_waited = seconds_waited
+        self._rows = 0
+        self._temporary: frozenset[str] = frozenset()
+        self._filled: set[str] = set()
+
+    @abstractmethod
+    def begin(self, temporary: Sequence[str], connection_info: MutableMapping[Any, Any]) -> None:
+        """Begin the staging transaction with these tables empty. `connection_info` lives as long as the connection."""
+
+    @abstractmethod
+    def writing(self, account: int, wait: float) -> AbstractContextManager[None]:
+        """The write transaction, for one account's writer at a time; what was staged before is kept.
+
+        It is committed at the end, and rolled back on an error. Nothing more can be done with the batch transaction then.
+        Raises Busy when the lock does not come within `wait` seconds, counted from when the connection was waited for.
+        """
+
+    @abstractmethod
+    def lock_request(self, key: int, query: Callable[[], Answer]) -> Answer:
+        """Hold the lock of a request (see Database.lock_request) until the transaction ends, and wait for whoever holds it.
+
+        Returns what `query` returns then.
+        """
+
+    @abstractmethod
+    def attempt(self) -> AbstractContextManager[None]:
+        """The first writes of a transaction, taken back on an error, so that others can be tried instead.
+
+        Raises KeyTaken for a unique key twice.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Roll back whatever was not committed."""
+
+    def fill(self, table: str, columns: Sequence[str], chunks: Iterable[Chunk]) -> None:
+        """Write chunks of rows into a table, the quickest way. No chunk: no statement."""
+        rest = iter(chunks)
+        first = next(rest, None)
+        if not first:
+            return
+        self._note_filled(table)
+        self._fill(table, columns, first, rest)
+
+    @abstractmethod
+    def _fill(self, table: str, columns: Sequence[str], first: Chunk, rest: Iterator[Chunk]) -> None: ...
+
+    def filled(self, table: str) -> bool:
+        """Whether this batch has put a row into a temporary table, as far as is known.
+
+        A small post needs half of the statements only, because it asks this before.
+        """
+        return table in self._filled
+
+    def expect(self, rows: int) -> None:
+        """Say that so many rows were put into temporary tables now."""
+        self._rows += rows
+
+    @property
+    def is_large(self) -> bool:
+        """Whether many rows were put into temporary tables."""
+        return self._rows > SMALL_BATCH_ROWS
+
+    @contextmanager
+    def sorting(self) -> Iterator[None]:
+        """Sort many rows in here: beside its page cache SQLite takes as much again for that, so the cache is a small one."""
+        with self._page_cache(SORTING_CACHE_KB) if self.is_large else nullcontext():
+            yield
+
+    def roomy(self) -> AbstractContextManager[None]:
+        """Write in here what puts little into temporary tables: the file's page cache may take some of the room of theirs."""
+        return self._page_cache(UNDO_CACHE_KB)
+
+    def _page_cache(self, kilobytes: int) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
+    def analyze(self, *tables: str) -> None:
+        """Tell PostgreSQL's planner how large temporary tables are; SQLite joins in the order written.
+
+        Only once many rows were filled in: for a few, any plan will do, and this costs more than the batch.
+        """
+        if self.is_large:
+            self._analyze(tables)
+
+    def _analyze(self, tables: Sequence[str]) -> None: ...
+
+    def _run(self, statement: str, values: Mapping[str, object]) -> Result:
+        result = super()._run(statement, values)
+        if result.count and (table := inserted_into(statement)):
+            self._note_filled(table)
+        return result
+
+    def _note_filled(self, table: str) -> None:
+        if table in self._temporary:
+            self._filled.add(table)
+
+
+_INSERTED = re.compile(r"INSERT (?:OR \w+ )?INTO (\w+)")
+
+
+@lru_cache(maxsize=2000)
+def inserted_into(statement: str) -> str | None:
+    """The table that a statement inserts into."""
+    found = _INSERTED.match(statement)
+    return found[1] if found else None
+
+
+def insert_start(table: str, columns: Sequence[str]) -> str:
+    """An INSERT up to its values."""
+    return f"INSERT INTO {table} ({quoted(columns)}) VALUES "
+
+
+def quoted(columns: Sequence[str]) -> str:
+    """A list of columns."""
+    return ", ".join(f'"{name}"' for name in columns)
+
+
+def flattened(rows: Chunk) -> tuple[object, ...]:
+    """The values of rows, one after another."""
+    return tuple(chain.from_iterable(rows))

@@ -1,0 +1,1 @@
+"""What SQLite does its own way: one writer for the file, group commit, locks between processes."""

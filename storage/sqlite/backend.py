@@ -1,0 +1,100 @@
+"""SQLite as the database: one file, one writer at a time, fairly among all processes of the machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection
+from sqlalchemy.pool import PoolProxiedConnection
+
+from storage import staging
+from storage.batch_transaction import BatchTransaction
+from storage.driver_connections import connect, driver_connection
+from storage.sql_connection import SqlConnection
+from storage.sqlite.batch_transaction import OwnTransaction, SqliteBatchTransaction
+from storage.sqlite.checkpoints import Checkpoints, checkpointing
+from storage.sqlite.connection import DEADLINE, SqliteConnection, open_engine, open_read_engine
+from storage.sqlite.group_commit import CommitGroups, grouped
+from storage.sqlite.request_locks import RequestLocks
+from storage.sqlite.write_lock import WriteLock
+
+if TYPE_CHECKING:
+    from storage.engine import Expected
+
+# Batches of up to so many bytes share transactions, in which SQLite keeps all that they change twice, in memory, until each
+# of them is done.
+GROUPED_BYTES = 16 * 1024
+
+
+class SqliteBackend:
+    """See storage.engine.Backend."""
+
+    def __init__(self, url: URL, path: Path, data_dir: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.engine = open_engine(url)
+        self.read_engine = open_read_engine(url)
+        self._write_lock = WriteLock(path)
+        self._request_locks = RequestLocks(data_dir / "inflight.lock")
+        self._checkpoints = Checkpoints(path)
+        self._groups = CommitGroups(self._connect_for_groups, self._write_lock)
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction sees one state anyway."""
+        return self.engine.connect()
+
+    @contextmanager
+    def writing(self, wait: float, large: bool) -> Iterator[Connection]:
+        """With the write lock."""
+        deadline = time.monotonic() + wait
+        with self._write_lock.held(wait), self.engine.connect() as connection:
+            connection = connection.execution_options(**{DEADLINE: deadline})
+            driver: Any = connection.connection.driver_connection
+            with checkpointing(driver, self._checkpoints if large else None), connection.begin():
+                yield connection
+
+    def batch_transaction(self, expected: Expected | None) -> AbstractContextManager[BatchTransaction]:
+        """Small batches share their commit."""
+        if expected is not None and expected.size <= GROUPED_BYTES:
+            return grouped(self._groups, expected.wait)
+        return self._own_transaction()
+
+    @contextmanager
+    def _own_transaction(self) -> Iterator[BatchTransaction]:
+        with driver_connection(self.engine) as pooled:
+            driver: Any = pooled.driver_connection
+            access = OwnTransaction(driver, self._write_lock, self._checkpoints)
+            work = SqliteBatchTransaction(pooled, access)
+            try:
+                staging.prepare_tables(work, pooled.info)
+                yield work
+            finally:
+                work.close()
+
+    @contextmanager
+    def read_connection(self) -> Iterator[SqlConnection]:
+        """Without a transaction."""
+        with driver_connection(self.read_engine) as pooled:
+            yield SqliteConnection(pooled)
+
+    def lock_request(self, key: int) -> AbstractContextManager[None]:
+        """By a file."""
+        return self._request_locks.held(key)
+
+    def close(self) -> None:
+        """All connections."""
+        self._groups.close()
+        self._checkpoints.finish()
+        self.read_engine.dispose()
+        self.engine.dispose()
+
+    def _connect_for_groups(self) -> PoolProxiedConnection:
+        pooled = connect(self.engine)
+        driver: Any = pooled.driver_connection
+        # A quarter less of the processor for a post of three rows. Temporary tables that the connection has had are gone.
+        driver.execute("PRAGMA temp_store = MEMORY")
+        pooled.info.clear()
+        return pooled
