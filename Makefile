@@ -10,9 +10,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 SOAK_SECONDS ?= 1800
 SOAK_TESTS = ${shell grep -rlE '^ *@profile\(|TILLGATE_SOAK' --include='test_*.py' tests}
 PYTEST_ARGS ?=
+# Which groups of tests/mutants/groups.toml `make mutants` runs; all by default.
+GROUPS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test bench soak
+.PHONY: help setup setup-dev demo run test bench soak mutants
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,6 +39,9 @@ soak: setup-dev ## the long forms of the property and fuzz tests, ended after SO
 	@TILLGATE_SOAK=1 timeout --signal=INT --kill-after=60 $(SOAK_SECONDS) \
 		$(BIN)/python -m pytest -n auto -x $(PYTEST_ARGS) $(SOAK_TESTS); status=$$?; \
 	if [ $$status -eq 124 ]; then echo "The time is up; nothing failed."; else exit $$status; fi
+
+mutants: setup-dev ## change the code in thousands of places, one at a time, and see whether the tests notice; takes an hour
+	@nice -n 19 $(BIN)/python -m tests.mutants $(GROUPS)
 
 $(VENV)/setup.stamp: requirements.lock Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed." >&2; exit 1; }

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import bcrypt
 import pytest
 from argon2 import PasswordHasher
 
-from auth.authenticate import authenticate
-from auth.lockout import ADDRESS_LIMIT, FIRST_LOCK_MS, FORGET_MS, LONGEST_LOCK_MS, MINUTE_MS, PAIR_LIMIT, Lockout
+from auth.authenticate import authenticate, authenticate_user
+from auth.lockout import (
+    ADDRESS_LIMIT,
+    FIRST_LOCK_MS,
+    FORGET_MS,
+    LONGEST_LOCK_MS,
+    MINUTE_MS,
+    PAIR_LIMIT,
+    WINDOW_MS,
+    Lockout,
+)
 from crypto.digests import Digests, hash_password, is_same_digest, new_api_key, verify_password
 from importing.context import Context
 from importing.errors import ApiError
@@ -52,6 +63,8 @@ class TestAuthenticate:
             ("john1970", "1959caadac9b13dcb3", ""),
             ("", "", ""),
             ("a\0b", "\ud800", "x"),
+            ("\ud800", "x", "x"),
+            ("a\udfff", "x", "x"),
         ],
     )
     def test_refuses_everything_else(
@@ -59,6 +72,13 @@ class TestAuthenticate:
     ) -> None:
         assert account.user_id == "john1970"
         assert refused(context, user, key, account_id)
+
+    def test_users_are_named_in_any_script(self, context: Context, account: Demo) -> None:
+        with context.database.writing() as connection:
+            accounts.create_user(
+                connection, account.number, "jürgen", context.digests.api_key("a key"), may_import=True
+            )
+        assert not refused(context, "jürgen", "a key", account.account_id)
 
     def test_refuses_a_disabled_user(self, context: Context, account: Demo) -> None:
         with context.database.writing() as connection:
@@ -71,6 +91,7 @@ class TestAuthenticate:
                 accounts.rotate_user(connection, account.user_id, context.digests.api_key("new"), until)
             assert not refused(context, account.user_id, "new", account.account_id)
             assert refused(context, account.user_id, account.key, account.account_id) is gone
+            assert refused(context, account.user_id, "wrong", account.account_id)
 
     def test_locks_a_user_out_at_one_address(self, context: Context, account: Demo) -> None:
         for _ in range(PAIR_LIMIT):
@@ -83,6 +104,23 @@ class TestAuthenticate:
         for _ in range(PAIR_LIMIT - 1):
             assert refused(context, account.user_id, "wrong", account.account_id)
         assert not refused(context, account.user_id, account.key, account.account_id)
+
+
+class TestAuthenticateUser:
+    """Where no account is named: the user's own."""
+
+    def test_gives_the_users_account(self, context: Context, account: Demo) -> None:
+        access = authenticate_user(context, "mary", "7777cccc8888dddd99", HERE)
+        assert (access.account_id, access.user_id, access.may_import) == ("smallshop", "mary", True)
+        access = authenticate_user(context, "reader", "0000aaaa1111bbbb22", HERE)
+        assert (access.account, access.may_import) == (account.number, False)
+
+    def test_counts_failures_by_user_and_address(self, context: Context, account: Demo) -> None:
+        for _ in range(PAIR_LIMIT):
+            with pytest.raises(ApiError, match="bad_credentials"):
+                authenticate_user(context, account.user_id, "wrong", HERE)
+        assert refused(context, account.user_id, account.key, account.account_id)
+        assert not refused(context, account.user_id, account.key, account.account_id, "192.0.2.2")
 
 
 class TestLockout:
@@ -120,6 +158,33 @@ class TestLockout:
         for number in range(60):
             lockout.failed("u", HERE, now + number * MINUTE_MS * 11 // PAIR_LIMIT)
             assert not lockout.locked("u", HERE, now + number * MINUTE_MS * 11 // PAIR_LIMIT)
+
+    def test_tells_how_long_to_wait_to_the_last_millisecond(self, lockout: Lockout) -> None:
+        for _ in range(PAIR_LIMIT):
+            lockout.failed("u", HERE, 1_000_000_000)
+        waits = [lockout.wait("u", HERE, 1_000_000_000 + passed) for passed in (0, 10_000, MINUTE_MS - 1, MINUTE_MS)]
+        assert waits == [MINUTE_MS, MINUTE_MS - 10_000, 1, 0]
+        assert lockout.locked("u", HERE, 1_000_000_000 + MINUTE_MS - 1)
+
+    def test_who_failed_long_ago_is_dropped_from_the_file(self, lockout: Lockout, tmp_path: Path) -> None:
+        def kept() -> int:
+            with closing(sqlite3.connect(tmp_path / "lockout.db")) as connection:
+                return int(connection.execute("SELECT count(*) FROM failure").fetchone()[0])
+
+        lockout.failed("u", HERE, 1_000_000_000)
+        later = 1_000_000_000 + FORGET_MS + LONGEST_LOCK_MS
+        lockout.failed("v", "192.0.2.2", later)
+        assert kept() == 4, "two pairs, two addresses"
+        lockout.failed("v", "192.0.2.2", later + 1)
+        assert kept() == 2
+
+    def test_a_failure_of_ten_minutes_ago_counts_no_more(self, lockout: Lockout) -> None:
+        for age, locked in ((WINDOW_MS - 1, True), (WINDOW_MS, False)):
+            user, now = f"u{age}", 1_000_000_000
+            for _ in range(PAIR_LIMIT - 1):
+                lockout.failed(user, HERE, now)
+            lockout.failed(user, HERE, now + age)
+            assert lockout.locked(user, HERE, now + age) is locked
 
     def test_many_failures_lock_an_address(self, lockout: Lockout) -> None:
         for number in range(ADDRESS_LIMIT):
@@ -173,11 +238,15 @@ class TestLockout:
         files = [file.read_bytes() for file in tmp_path.iterdir()]
         assert all(b"a-key-in" not in content for content in files)
 
-    def test_broken_file_lets_the_gateway_serve(self, tmp_path: Path) -> None:
+    def test_broken_file_lets_the_gateway_serve(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (tmp_path / "lockout.db").write_bytes(b"not a database" * 100)
         lockout = Lockout(tmp_path / "lockout.db")
         lockout.failed("u", HERE, 1_000_000_000)
         assert not lockout.locked("u", HERE, 1_000_000_000)
+        assert caplog.messages == [
+            "the lockout file cannot be written: file is not a database",
+            "the lockout file cannot be read: file is not a database",
+        ]
 
 
 class TestDigests:

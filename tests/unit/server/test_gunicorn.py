@@ -32,7 +32,7 @@ from server.early_refusals import HEADERS_SIZE, REQUEST_LINE_SIZE
 from server.gthread_worker import GthreadWorker, HeadFirstParser, TimedUnreader, _is_whole
 from tests.support.gateway_process import PROGRAM, Server, read_all, read_reply, serving
 
-HOUSE = Path(__file__).parents[1]
+HOUSE = Path(__file__).parents[3]
 # The clocks of the worker, run fast.
 HASTE = (
     "from server import gthread_worker as worker; worker.HEAD_SECONDS = worker.STALL_SECONDS = 1.0; "
