@@ -52,14 +52,14 @@ class Role(StrEnum):
 class Admin:
     """A user of the console. `account` is the store's number of the one account that is theirs; None: all are.
 
-    `account_id` is what people call that account, "" for all. `created_at` is in milliseconds since the epoch.
+    `public_id` is what people call that account, "" for all. `created_at` is in milliseconds since the epoch.
     """
 
     id: int
     email: str
     role: Role
     account: int | None
-    account_id: str
+    public_id: str
     created_at: int
 
 
@@ -165,7 +165,7 @@ def _session_from(context: Context, token: str, row: RowMapping | dict[str, obje
         values["email"],
         Role(values["role"]),
         values["account_id"],
-        values["account_name_id"] or "",
+        values["public_id"] or "",
         values["admin_created_at"],
     )
     return AdminSession(

@@ -15,13 +15,13 @@ from storage.queries import request_lookups
 
 
 class Access(NamedTuple):
-    """Who is asking. `account` is the store's number, `account_id` what the protocols call it.
+    """Who is asking. `account` is the store's number, `public_id` what the protocols call it.
 
     `newest` is the number of the account's newest change when it was asked.
     """
 
     account: int
-    account_id: str
+    public_id: str
     user_id: str
     may_import: bool
     newest: int | None = None
@@ -56,12 +56,12 @@ def _authenticate(context: Context, user_id: str, key: str, account: str | None,
     if not is_locked and user is not None and (is_key or (is_old_key and user["old_key_until"] > now)):
         access = Access(
             user["account_id"],
-            user["account_name_id"],
+            user["public_id"],
             user["user_id"],
             bool(user["may_import"]),
             user["newest"],
         )
-        if account in (None, access.account_id) and not user["disabled"]:
+        if account in (None, access.public_id) and not user["disabled"]:
             return access
     if not is_locked:
         lockout.failed(user_id, address, now)

@@ -55,7 +55,8 @@ def list_(as_json: bool) -> None:
     with opened() as context, context.database.reading() as connection:
         found = accounts.list_accounts(connection)
     rows = [
-        {**{n: row[n] for n in ("account_id", "name")}, "created_at": iso_seconds(row["created_at"])} for row in found
+        {"account_id": row["public_id"], "name": row["name"], "created_at": iso_seconds(row["created_at"])}
+        for row in found
     ]
     if as_json:
         print_json(rows)

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping
 from commands.context import account_row, opened, writing
 from commands.output import json_option, plural, print_json, print_table, say
 from importing.batch import Conflict, UndoOutcome
-from importing.batch_status import BatchProgress, make_status
+from importing.batch_status import UNDO_COUNT_NAMES, BatchProgress, make_status
 from importing.errors import ApiError, Problem
 from importing.times import iso_seconds
 from importing.undo import undo_batch as undoing
@@ -114,7 +114,7 @@ def _as_json(row: stored.BatchRow) -> dict[str, Any]:
         **{name: row[name] for name in texts},
         "keep_undo": bool(row["keep_undo"]),
         "undoes": row["undoes"] or "",
-        **{name: row[column] for name, column in _counts(row["kind"]).items()},
+        **{name: row[name] for name in _count_names(row["kind"])},
         "created_at": iso_seconds(row["created_at"]),
         "progress": _progress_object(make_status(row).progress),
         "reason": {"code": reason.code, "message": reason.message} if reason else None,
@@ -141,11 +141,8 @@ def _come_so_far(progress: Mapping[str, int]) -> str:
     return f"{progress['processed']:,} of {progress['total']:,} ({progress['percent']} %)"
 
 
-def _counts(kind: str) -> dict[str, str]:
-    # An undo counts customers, in columns of its own (storage/tables.py).
-    if kind == "undo":
-        return {"restored": "updated", "removed": "ignored", "kept": "failed"}
-    return {name: name for name in COUNTS}
+def _count_names(kind: str) -> tuple[str, ...]:
+    return UNDO_COUNT_NAMES if kind == "undo" else COUNTS
 
 
 def _result(row: Mapping[str, Any]) -> str:
@@ -153,7 +150,7 @@ def _result(row: Mapping[str, Any]) -> str:
         return _come_so_far(row["progress"])
     if row["reason"]:
         return str(row["reason"]["code"])
-    told = (f"{name} {row[name]}" for name in _counts(str(row["kind"])) if name != "rows" and row[name])
+    told = (f"{name} {row[name]}" for name in _count_names(str(row["kind"])) if name != "rows" and row[name])
     return ", ".join(told) or "nothing"
 
 
@@ -176,7 +173,7 @@ def _show_undone(done: UndoOutcome, as_json: bool) -> None:
                 "batch_id": done.batch_id,
                 "status": "undone" if done.batch_id else "checked",
                 "undoes": done.undoes,
-                **{name: getattr(done, name) for name in ("restored", "removed", "kept")},
+                **{name: getattr(done, name) for name in UNDO_COUNT_NAMES},
                 "conflicts": _conflict_objects(done.conflicts),
             }
         )

@@ -51,7 +51,7 @@ def create(account_id: str, campaign_id: str, name: str, kind: str, items: Seque
     pairs = _items(kind, items)
     with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
-        if any(row["campaign_id"] == campaign_id for row in accounts.list_campaigns(connection, account)):
+        if any(row["public_id"] == campaign_id for row in accounts.list_campaigns(connection, account)):
             raise click.ClickException(f"The account has a campaign {campaign_id!r} already.")
         accounts.create_campaign(connection, account, campaign_id, name, kind, pairs)
         accounts.add_audit_line(connection, account, "cli", "campaign create", campaign_id)
@@ -77,7 +77,7 @@ def list_campaigns(account_id: str, as_json: bool) -> None:
         items = accounts.list_campaign_items(connection, account)
     rows = [
         {
-            "id": row["campaign_id"],
+            "id": row["public_id"],
             **{name: row[name] for name in ("name", "type", "active")},
             "items": _item_objects([(i["item_id"], i["name"]) for i in items if i["campaign_id"] == row["id"]]),
             "created_at": iso_seconds(row["created_at"]),
@@ -105,7 +105,7 @@ def deactivate(account_id: str, campaign_id: str) -> None:
     """
     with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
-        if all(row["campaign_id"] != campaign_id for row in accounts.list_campaigns(connection, account)):
+        if all(row["public_id"] != campaign_id for row in accounts.list_campaigns(connection, account)):
             raise click.ClickException(f"The account has no campaign {campaign_id!r}.")
         accounts.deactivate_campaign(connection, account, campaign_id)
         accounts.add_audit_line(connection, account, "cli", "campaign deactivate", campaign_id)

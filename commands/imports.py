@@ -15,7 +15,7 @@ from commands.output import json_option, plural, print_json, print_table, say
 from commands.progress import reading
 from importing import import_batch
 from importing.account_settings import AccountSettings, load
-from importing.batch import Batch, Campaign, Delimited, Mode, OnError, Outcome
+from importing.batch import Batch, Campaign, Delimited, Mode, OnError, Origin, Outcome
 from importing.context import Context
 from importing.errors import ApiError, Problem
 from importing.fields import AUTO_ADD
@@ -100,6 +100,7 @@ def _batch(context: Context, account_id: str, data: DataFile, form: tuple[str, s
         card_digits=options["card_digits"],
         campaigns=campaigns,
         names=tuple(names),
+        origin=Origin(delimiter=delimiter),
     )
 
 

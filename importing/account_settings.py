@@ -66,7 +66,7 @@ def _campaigns(
     rows: Sequence[request_lookups.CampaignRow], items: Mapping[int, Mapping[str, int]]
 ) -> dict[str, Campaign]:
     return {
-        row.campaign_id: Campaign(row.id, row.campaign_id, row.name, CampaignType(row.type), items.get(row.id, {}))
+        row.public_id: Campaign(row.id, row.public_id, row.name, CampaignType(row.type), items.get(row.id, {}))
         for row in rows
     }
 

@@ -37,13 +37,13 @@ class CampaignType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign. `id` is the store's number, `campaign_id` what the protocols call it.
+    """A campaign. `id` is the store's number, `public_id` what the protocols call it.
 
     `items` (buyx only): an item's name or id, case-folded, to its number.
     """
 
     id: int
-    campaign_id: str
+    public_id: str
     name: str
     type: CampaignType
     items: Mapping[str, int] = field(default_factory=dict)
@@ -109,6 +109,17 @@ class Cursor(NamedTuple):
     rereads: int | None = None
 
 
+class Origin(NamedTuple):
+    """Where a batch came from, None where that is not known: the client's address, the delimiter that the sender chose,
+    the X-Request-Id of the reply, and the charset that the sender declared.
+    """
+
+    address: str | None = None
+    delimiter: str | None = None
+    request_id: str | None = None
+    declared_charset: str | None = None
+
+
 class Batch(NamedTuple):
     """One import: what to do with which data, for whom.
 
@@ -142,6 +153,7 @@ class Batch(NamedTuple):
     requirements: tuple[Requirement, ...] = ()
     constants: tuple[tuple[Field, str], ...] = ()
     reference: tuple[str, ...] = ()
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, slots=True)

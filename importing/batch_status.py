@@ -17,9 +17,12 @@ from importing.errors import Problem
 from importing.import_batch import COUNT_NAMES
 from storage.queries import batches
 from storage.queries.batches import BatchRow
+from storage.sql_connection import SqlConnection
 
 Item = TypeVar("Item")
 
+# What an undo counts: customers.
+UNDO_COUNT_NAMES = ("restored", "removed", "kept")
 # Rows of a list that are read at once.
 ROWS_PER_PAGE = 1000
 # Of a batch's statuses, those after which nothing more happens by itself.
@@ -54,7 +57,7 @@ class BatchStatus(NamedTuple):
 
     `status`: queued, running, imported, failed, cancelled or undone. `kind`: import or undo, whose progress is told in
     customers; `undoes` is what it took back. `request_ref` is what the reply to the sender called the request that
-    brought it. `has_made`: it made codes or cards that its senders learn. `stored`: its row,
+    brought it. `has_assigned_keys`: it made codes or cards that its senders learn. `stored`: its row,
     which tells whether it can be undone (`undoable.state`).
     """
 
@@ -67,7 +70,7 @@ class BatchStatus(NamedTuple):
     counts: Counts
     reason: FailureReason | None
     charset: str
-    milliseconds: int
+    duration_ms: int
     created_at: int
     started_at: int
     updated_at: int
@@ -101,12 +104,12 @@ def list_batches(
 
 def paged_problems(context: Context, account: int, batch_id: str) -> Iterable[Problem]:
     """Why rows of a batch failed, as long a list as it is, read page by page: whoever reads slowly keeps nothing open."""
-    return _PagedRows(context, account, batch_id, batches.PROBLEM, _problem)
+    return _PagedRows(context, account, batch_id, batches.load_problem_page, "n", _problem)
 
 
 def paged_assigned_keys(context: Context, account: int, batch_id: str) -> Iterable[AssignedKey]:
     """The codes and cards that senders of a batch learn, likewise."""
-    return _PagedRows(context, account, batch_id, batches.ASSIGNED_KEY, _assigned_key)
+    return _PagedRows(context, account, batch_id, batches.load_assigned_key_page, "row", _assigned_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +117,18 @@ class _PagedRows(Generic[Item]):
     context: Context
     account: int
     batch_id: str
-    kind: str
+    load_page: Callable[[SqlConnection, int, str, int, int], list[BatchRow]]
+    order: str
     read: Callable[[BatchRow], Item]
 
     def __iter__(self) -> Iterator[Item]:
         after, length = -1, ROWS_PER_PAGE
         while length == ROWS_PER_PAGE:
             with self.context.database.read_connection() as work:
-                page = batches.load_problem_page(work, self.account, self.batch_id, self.kind, after, ROWS_PER_PAGE)
+                page = self.load_page(work, self.account, self.batch_id, after, ROWS_PER_PAGE)
             yield from map(self.read, page)
             length = len(page)
-            after = page[-1]["n"] if page else after
+            after = page[-1][self.order] if page else after
 
 
 @contextmanager
@@ -152,9 +156,7 @@ class RowResults:
 
     def made(self) -> Iterator[AssignedKey]:
         """Codes and cards that senders learn."""
-        return map(
-            _assigned_key, batches.stream_problems(self.connection, self.account, self.batch_id, batches.ASSIGNED_KEY)
-        )
+        return map(_assigned_key, batches.stream_assigned_keys(self.connection, self.account, self.batch_id))
 
     def _found(self, kind: str) -> Iterator[Problem]:
         return map(_problem, batches.stream_problems(self.connection, self.account, self.batch_id, kind))
@@ -165,15 +167,15 @@ def _problem(row: BatchRow) -> Problem:
 
 
 def _assigned_key(row: BatchRow) -> AssignedKey:
-    return AssignedKey(row["row"], row["code"], row["value"])
+    return AssignedKey(row["row"], row["code"], row["card_number"])
 
 
 def make_status(row: BatchRow) -> BatchStatus:
     counts = Counts(*(row[name] for name in COUNT_NAMES)) if row["kind"] == "import" else Counts()
     successful = counts.new + counts.updated + counts.ignored
     if row["kind"] == "undo":
-        # Restored, removed and kept, in columns of these names (storage/tables.py).
-        progress = BatchProgress(row["rows"], row["rows"], row["updated"] + row["ignored"], row["failed"])
+        total = sum(row[name] for name in UNDO_COUNT_NAMES)
+        progress = BatchProgress(total, total, row["restored"] + row["removed"], row["kept"])
         started_at = updated_at = ended_at = row["created_at"]
     elif row["state"] is None:
         progress = BatchProgress(row["rows"], row["rows"], successful, counts.failed)
@@ -191,14 +193,14 @@ def make_status(row: BatchRow) -> BatchStatus:
         counts,
         _reason(row["fault"]),
         row["charset"],
-        row["seconds"],
+        row["duration_ms"],
         row["created_at"],
         started_at,
         updated_at,
         ended_at,
         row["request_ref"] or "",
         row["undoes"] or "",
-        bool(row["made"]),
+        bool(row["has_assigned_keys"]),
         row,
     )
 

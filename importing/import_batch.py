@@ -243,7 +243,7 @@ def _store_outcome(
         "status": "imported",
         "rows": staged.rows,
         **outcome.counts._asdict(),
-        "seconds": round(outcome.seconds * 1000),
+        "duration_ms": round(outcome.seconds * 1000),
     }
     batches.insert_batch(work, values)
     store_row_results(work, batch, outcome)
@@ -272,6 +272,7 @@ def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[st
         "charset": batch.charset,
         "request_digest": batch.request_digest or None,
         "created_at": now,
+        **batch.origin._asdict(),
     }
 
 
@@ -279,13 +280,11 @@ def store_row_results(work: BatchTransaction, batch: Batch, outcome: Outcome, st
     """Write down what is known of single rows, behind what is known of the batch already. `start` is where they began."""
     if not (outcome.problems or outcome.warnings or outcome.made):
         return
-    lists: tuple[tuple[str, Iterable[tuple[int, str, str, str, str, str]]], ...] = (
-        (batches.PROBLEM, map(stored_problems.to_row, outcome.problems)),
-        (batches.WARNING, map(stored_problems.to_row, outcome.warnings)),
-        (batches.ASSIGNED_KEY, ((made.row, "", made.code, made.card_number, "", "") for made in outcome.made)),
-    )
-    for kind, rows in lists:
+    for kind, problems in ((batches.PROBLEM, outcome.problems), (batches.WARNING, outcome.warnings)):
+        rows = map(stored_problems.to_row, problems)
         batches.insert_problems(work, batch.account, outcome.batch_id, kind, rows, again=start.rows > 0)
+    keys = ((made.row, made.code, made.card_number) for made in outcome.made)
+    batches.insert_assigned_keys(work, batch.account, outcome.batch_id, keys)
     if outcome.problems:
         # In row order already, and perhaps a million of them.
         rows_failed = array("q", (row for row, _ in groupby(problem.row for problem in outcome.problems)))
@@ -301,14 +300,13 @@ def _load_outcome(work: BatchTransaction, batch: Batch, batch_id: str) -> Outcom
     def problems(kind: str) -> DiskList[Problem]:
         return DiskList(starmap(stored_problems.from_row, batches.load_problems(work, batch.account, batch_id, kind)))
 
-    made = batches.load_problems(work, batch.account, batch_id, batches.ASSIGNED_KEY)
     return Outcome(
         batch_id,
         Counts(*(stored_id[name] for name in COUNT_NAMES)),
-        DiskList(AssignedKey(row, code, card) for row, _, code, card, _, _ in made),
+        DiskList(starmap(AssignedKey, batches.load_assigned_keys(work, batch.account, batch_id))),
         problems(batches.PROBLEM),
         problems(batches.WARNING),
         stored_id["charset"],
-        stored_id["seconds"] / 1000,
+        stored_id["duration_ms"] / 1000,
         replayed=True,
     )

@@ -162,7 +162,7 @@ class LegacyEndpoint:
         if call.imports and not access.may_import:
             raise ApiError("no_permission")
         key = request.headers.get("Idempotency-Key", "").strip()
-        return call.serve(CallContext(self._core, access, form, key, state.request_id))
+        return call.serve(CallContext(self._core, access, form, key, state.request_id, request.remote_addr))
 
     def _read_form(self, state: RequestState) -> Form:
         def admit(fields: Mapping[str, str]) -> None:

@@ -42,13 +42,15 @@ class Form:
 
     `fields` has the trimmed text of every field but `profiles_data` by canonical name. `delimiter` is not trimmed. The one
     API key that counts is `user_api_key`, wherever it came from. `data` is None if no `profiles_data` came. `charset` is a
-    name for people. `data_digest` is the SHA-256 of the data as UTF-8 text, b"" if there are none.
+    name for people, `declared_charset` what the sender calls it. `data_digest` is the SHA-256 of the data as UTF-8 text,
+    b"" if there are none.
     """
 
     fields: Mapping[str, str]
     data: Source | None
     charset: str
     data_digest: bytes
+    declared_charset: str | None = None
 
     @property
     def digest(self) -> bytes:
@@ -92,7 +94,8 @@ def read_form(environ: Mapping[str, Any], limits: FormLimits, admit: Admit) -> F
             _read_body(environ, limits, collector)
         charset = collector.charset
         digest = collector.digest(charset)
-        return Form(collector.fields(), collector.data(charset), charset.name, digest)
+        fields, data = collector.fields(), collector.data(charset)
+        return Form(fields, data, charset.name, digest, collector.declared_charset)
     except ApiError as fault:
         collector.close()
         raise UnreadableForm(fault, collector.fields()) from fault

@@ -16,6 +16,7 @@ from importing.errors import ApiError
 from importing.reading.charset import UTF_8, Charset, CharsetDetector
 from legacy_api.request_digest import is_protocol_field
 from legacy_api.spool_budget import SpoolLoan
+from transport.charset import first_charset_name
 from transport.form_sink import Sink
 
 Admit = Callable[[Mapping[str, str]], None]
@@ -198,8 +199,17 @@ class FormCollector(Sink):
     def charset(self) -> Charset:
         """The charset of the fields and the data."""
         self._complete_evidence()
+        return self._evidence.charset(self._charset_labels)
+
+    @property
+    def declared_charset(self) -> str | None:
+        """What the sender says of the charset, None where it says nothing."""
+        return first_charset_name(*self._charset_labels)
+
+    @property
+    def _charset_labels(self) -> tuple[str, str, str]:
         # A label with characters beyond ASCII names no charset.
-        return self._evidence.charset((self._label, self._ascii_text(b"_charset_"), self._data_label))
+        return self._label, self._ascii_text(b"_charset_"), self._data_label
 
     def fields(self) -> dict[str, str]:
         """The fields so far, decoded and trimmed. The one API key that counts is `user_api_key`."""

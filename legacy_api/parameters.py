@@ -16,7 +16,7 @@ from marshmallow.experimental.context import Context as SchemaContext
 
 from auth.authenticate import Access
 from importing.account_settings import AccountSettings
-from importing.batch import Batch, Delimited, Mode, OnError
+from importing.batch import Batch, Delimited, Mode, OnError, Origin
 from importing.context import Context
 from importing.errors import ApiError
 from importing.reading import row_reader
@@ -47,7 +47,7 @@ _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 class CallContext(NamedTuple):
     """What a call is given: who sends it, the form, and the `Idempotency-Key` header ("" without one).
 
-    `request_id` is the id in the `X-Request-Id` header of the reply.
+    `request_id` is the id in the `X-Request-Id` header of the reply, `address` the client's.
     """
 
     context: Context
@@ -55,6 +55,7 @@ class CallContext(NamedTuple):
     form: Form
     idempotency_key: str = ""
     request_id: str = ""
+    address: str | None = None
 
     def is_set(self, name: str) -> bool:
         """Whether the yes-or-no parameter says yes."""
@@ -102,6 +103,7 @@ def read_batch(context: CallContext, account: AccountSettings) -> Batch:
         last_change=context.access.newest,
         charset=form.charset,
         names=tuple([header.field.name if header.field else "" for header in batch_headers]),
+        origin=Origin(context.address, parameters["delimiter"], context.request_id, form.declared_charset),
     )
 
 

@@ -64,12 +64,16 @@ class CsvFormat:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """A file that has arrived: positioned anywhere, its size in bytes, its charset, the SHA-256 of its bytes."""
+    """A file that has arrived: positioned anywhere, its size in bytes, its charset, the SHA-256 of its bytes.
+
+    `declared_charset` is what the part of the form says, "" where it says nothing.
+    """
 
     file: BinaryIO
     size: int
     charset: Charset
     digest: bytes
+    declared_charset: str
 
 
 def accepted(
@@ -103,6 +107,7 @@ def submit_file(call: ApiCall, csv_format: CsvFormat) -> SubmittedBatch:
             charset=upload.charset.name,
             requirements=csv_format.requirements,
             reference=csv_format.reference,
+            origin=call.origin(charset_name=upload.declared_charset),
         )
         try:
             batch = with_columns(batch, csv_format)
@@ -131,6 +136,7 @@ def with_columns(batch: Batch, csv_format: CsvFormat) -> Batch:
         delimited=delimited,
         source=replace(batch.source, file=file, size=batch.source.size - start),
         names=tuple(names[:ours]) + tuple(columns),
+        origin=batch.origin._replace(delimiter=delimited.delimiter),
     )
 
 
@@ -234,14 +240,16 @@ class _FilePart(Sink):
         self._hash = sha256()
         self._evidence = CharsetDetector()
         self._size = 0
+        self._declared_charset = ""
         self._is_in_file = self._has_file = self._was_chosen = False
 
-    def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None:  # noqa: ARG002 - they differ by client
+    def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None:
         self._is_in_file = name.strip() == PART_NAME
         if self._is_in_file:
             if self._has_file:
                 raise ApiError("bad_form", reason="it has more than one part file")
             self._has_file = True
+            self._declared_charset = charset
             # Browsers send a blank file name where no file was chosen.
             self._was_chosen = filename != b""
 
@@ -264,4 +272,6 @@ class _FilePart(Sink):
         if not self._has_file or not (self._was_chosen or self._size):
             raise ApiError("missing_file")
         self.file.seek(0, io.SEEK_SET)
-        return ReceivedFile(cast(BinaryIO, self.file), self._size, self._evidence.charset(()), self._hash.digest())
+        charset = self._evidence.charset(())  # what is declared differs by client, and does not count
+        file = cast(BinaryIO, self.file)
+        return ReceivedFile(file, self._size, charset, self._hash.digest(), self._declared_charset)

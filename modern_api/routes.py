@@ -17,8 +17,10 @@ from uuid import uuid4
 from flask import Request, Response
 from marshmallow import Schema
 
+from importing.batch import Origin
 from importing.context import Context
 from importing.errors import ApiError, ErrorCategory
+from transport.charset import declared, first_charset_name
 from transport.rate import Limiter, Standing, unlimited
 
 LONGEST_IDEMPOTENCY_KEY = 255
@@ -82,6 +84,11 @@ class ApiCall:
         """Who sends the request, of a protocol that authenticates."""
         assert self.authenticated is not None
         return self.authenticated
+
+    def origin(self, delimiter: str | None = None, charset_name: str = "") -> Origin:
+        """Where a batch of the request comes from. `charset_name`: the one that a part of its body declares."""
+        names = charset_name, declared(self.request.headers.get("Content-Type", ""))
+        return Origin(self.request.remote_addr, delimiter, self.request_id, first_charset_name(*names))
 
     def idempotency_key(self) -> str | None:
         """The header `Idempotency-Key`, None without one. Raises ApiError("bad_request_id")."""

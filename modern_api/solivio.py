@@ -103,7 +103,7 @@ class SolivioError(Schema):
 def import_customers(call: ApiCall) -> Response:
     """`POST /api/customers/import`: import the text at once."""
     content = json_body(call.request, SolivioImportBody(), MAX_BODY)["content"]
-    outcome = import_batch.run(call.context, _batch(call.sender, content, call.idempotency_key()))
+    outcome = import_batch.run(call.context, _batch(call, content))
     headers = {"X-Batch-Id": outcome.batch_id} | ({"Idempotent-Replayed": "true"} if outcome.replayed else {})
     document = {"count": outcome.counts.new, "errors": _row_errors(outcome.problems)}
     return json_response(document, headers=headers)
@@ -136,7 +136,8 @@ def refused(refusal: Refusal) -> Mapping[str, object]:
     return {"error": f"{title}: {message}" if error.code in EXPLAINED else title}
 
 
-def _batch(sender: Sender, content: str, key: str | None) -> Batch:
+def _batch(call: ApiCall, content: str) -> Batch:
+    sender, key = call.sender, call.idempotency_key()
     # Half a surrogate pair is no character; browsers, too, send this one for it.
     text = _SURROGATE.sub("\ufffd", content).removeprefix("\ufeff")
     data = text.encode()
@@ -162,6 +163,7 @@ def _batch(sender: Sender, content: str, key: str | None) -> Batch:
         requirements=(Requirement((NAME_FIELD.name,)),),
         constants=((SOURCE_FIELD, DEFAULT_SOURCE),),
         reference=(NAME_FIELD.name,),
+        origin=call.origin(delimited.delimiter),
     )
 
 

@@ -198,7 +198,7 @@ def _action(job: BatchStatus) -> dict[str, object]:
         "created_at": iso_time(job.created_at),
         "updated_at": iso_time(job.updated_at or job.created_at),
         "request_id": job.request_ref,
-        "processing_time": job.milliseconds,
+        "processing_time": job.duration_ms,
         "progress": 100 if status == "DONE" else job.progress.percent,
         "object": "async_action",
     }

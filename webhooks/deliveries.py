@@ -20,7 +20,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
 
 from crypto.encryption import Cipher, DecryptionError
-from importing.batch_status import make_status
+from importing.batch_status import UNDO_COUNT_NAMES, make_status
 from importing.context import Context
 from importing.queue import put_deliveries
 from importing.times import iso_seconds
@@ -84,14 +84,14 @@ def register_webhook(context: Context, account: int, url: str, options: PostOpti
 
 
 def test_webhook(
-    context: Context, account_id: str, webhook: RowMapping, options: PostOptions | None = None
+    context: Context, public_id: str, webhook: RowMapping, options: PostOptions | None = None
 ) -> PostResult:
     """Post a message that tells of nothing to a webhook, a row of its table, at once. Raises DecryptionError."""
     message = {
         "id": secrets.token_hex(8),
         "event": TEST_EVENT,
         "created_at": iso_seconds(now_ms()),
-        "account_id": account_id,
+        "account_id": public_id,
     }
     secret = _make_cipher(context).decrypt(webhook["secret"], _secret_place(webhook["account_id"], webhook["id"]))
     return _post(webhook["url"], secret, {**message, "batch": None}, options or _post_options(context))
@@ -177,7 +177,7 @@ def _post_delivery(context: Context, sending: ClaimedDelivery, options: PostOpti
         "id": sending.id,
         "event": sending.event,
         "created_at": iso_seconds(sending.created_at),
-        "account_id": sending.account_id,
+        "account_id": sending.public_id,
         "batch": _batch_message(row),
     }
     return _post(sending.url, secret, message, options)
@@ -214,8 +214,7 @@ def _batch_message(row: batches.BatchRow) -> dict[str, object]:
         "ended_at": iso_seconds(batch.ended_at) if batch.ended_at else None,
     }
     if batch.kind == "undo":
-        counts = {"restored": row["updated"], "removed": row["ignored"], "kept": row["failed"]}
-        return {**message, "undoes": batch.undoes, **counts}
+        return {**message, "undoes": batch.undoes, **{name: row[name] for name in UNDO_COUNT_NAMES}}
     progress, counts = batch.progress, {n: row[n] for n in ("new", "updated", "unchanged", "ignored", "failed")}
     message |= {"rows": progress.total, "processed": progress.processed, **counts}
     return message if batch.reason is None else {**message, "reason": batch.reason.code}

@@ -22,7 +22,7 @@ from importing.fields import Field, FieldDestination, FieldKind
 
 
 def dump_batch(batch: Batch) -> str:
-    """The batch as JSON, its data apart."""
+    """The batch as JSON, its data apart, and what only its row needs."""
     values = _members(batch) | {"codec": batch.source.charset}
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
@@ -51,7 +51,8 @@ def load_batch(text: str, file: BinaryIO, size: int) -> Batch:
 
 
 def _members(batch: Batch) -> dict[str, Any]:
-    plain = {name: getattr(batch, name) for name in batch._fields if name not in ("source", "request_digest")}
+    left_out = ("source", "request_digest", "origin")
+    plain = {name: getattr(batch, name) for name in batch._fields if name not in left_out}
     return plain | {
         "headers": [asdict(header) for header in batch.headers],
         "delimited": asdict(batch.delimited),

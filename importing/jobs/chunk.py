@@ -165,7 +165,9 @@ def _write_rows(
     outcome = Outcome(claim.batch_id, counts, made, problems, staged.warnings, batch.charset, seconds)
     store_row_results(work, batch, outcome, start)
     added = {name: getattr(counts, name) for name in COUNT_NAMES}
-    batches.add_counts(work, claim.account, claim.batch_id, rows=staged.rows, seconds=round(seconds * 1000), **added)
+    batches.add_counts(
+        work, claim.account, claim.batch_id, rows=staged.rows, duration_ms=round(seconds * 1000), **added
+    )
 
 
 def fail_job(context: Context, claim: ChunkClaim, fault: ApiError) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from importing.batch import Conflict, UndoOutcome
+from importing.batch import Conflict, Origin, UndoOutcome
 from importing.context import Context
 from importing.disk_list import DiskList
 from importing.import_batch import batch_session
@@ -33,7 +33,7 @@ SECRET_COLUMNS = {
 }
 
 
-def undo(context: Context, account: int, batch_id: str, user: str, face: str) -> UndoOutcome:
+def undo(context: Context, account: int, batch_id: str, user: str, face: str, origin: Origin = Origin()) -> UndoOutcome:
     """Take a batch back, or an undo. One transaction; itself an entry of the history that can be undone.
 
     Raises ApiError: unknown_batch, batch_running, already_undone, undo_unavailable, undo_expired, busy.
@@ -46,7 +46,8 @@ def undo(context: Context, account: int, batch_id: str, user: str, face: str) ->
         first = _take_numbers(work, request)
         outcome = _undo_changes(work, request, secrets.token_hex(10), first)
         duration_ms = round((time.perf_counter() - started) * 1000)
-        _store_undo(work, account, batch, outcome, first + len(request.changes), user, face, duration_ms)
+        sender = {"user_id": user, "face": face, **origin._asdict()}
+        _store_undo(work, account, batch, outcome, first + len(request.changes), sender, duration_ms)
         deliveries = webhooks.add_deliveries(work, account, outcome.batch_id, webhooks.WebhookEvent.UNDONE, now_ms())
     put_deliveries(context.queue, deliveries)
     return outcome
@@ -278,8 +279,7 @@ def _store_undo(
     batch: availability.BatchRow,
     outcome: UndoOutcome,
     number: int,
-    user: str,
-    face: str,
+    sender: Mapping[str, object],
     duration_ms: int,
 ) -> None:
     batches.mark_chain_undone(work, account, batch["root"])
@@ -291,15 +291,13 @@ def _store_undo(
             "number": number,
             "kind": "undo",
             "status": "imported",
-            "face": face,
-            "user_id": user,
+            **sender,
             "undoes": batch["id"],
             "root": batch["root"],
-            "rows": outcome.restored + outcome.removed + outcome.kept,
-            "updated": outcome.restored,
-            "ignored": outcome.removed,
-            "failed": outcome.kept,
-            "seconds": duration_ms,
+            "restored": outcome.restored,
+            "removed": outcome.removed,
+            "kept": outcome.kept,
+            "duration_ms": duration_ms,
             "created_at": now_ms(),
         },
     )

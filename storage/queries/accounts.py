@@ -17,28 +17,28 @@ from storage.engine import now_ms
 TableRows = Sequence[RowMapping]
 
 
-def find_account(connection: Connection, account_id: str) -> RowMapping | None:
+def find_account(connection: Connection, public_id: str) -> RowMapping | None:
     """The account of that id."""
-    return _find_first(connection, tables.account, tables.account.c.account_id == account_id)
+    return _find_first(connection, tables.account, tables.account.c.public_id == public_id)
 
 
 def list_accounts(connection: Connection) -> TableRows:
     """All accounts, by id."""
-    return connection.execute(select(tables.account).order_by(tables.account.c.account_id)).mappings().all()
+    return connection.execute(select(tables.account).order_by(tables.account.c.public_id)).mappings().all()
 
 
-def create_account(connection: Connection, account_id: str, name: str) -> int:
+def create_account(connection: Connection, public_id: str, name: str) -> int:
     """Make an account; returns the store's number of it."""
-    values = {"account_id": account_id, "name": name, "created_at": now_ms()}
+    values = {"public_id": public_id, "name": name, "created_at": now_ms()}
     created = connection.execute(insert(tables.account).values(values).returning(tables.account.c.id))
     return int(created.scalar_one())
 
 
 def find_user(connection: Connection, user_id: str) -> RowMapping | None:
-    """The API user of that id, with its account's id as `account_name_id`."""
+    """The API user of that id, with its account's `public_id`."""
     table = tables.api_user
     query = (
-        select(table, tables.account.c.account_id.label("account_name_id"))
+        select(table, tables.account.c.public_id)
         .join(tables.account, tables.account.c.id == table.c.account_id)
         .where(table.c.user_id == user_id)
     )
@@ -88,11 +88,11 @@ def list_campaign_items(connection: Connection, account: int) -> TableRows:
 
 
 def create_campaign(
-    connection: Connection, account: int, campaign_id: str, name: str, kind: str, items: Sequence[tuple[str, str]] = ()
+    connection: Connection, account: int, public_id: str, name: str, kind: str, items: Sequence[tuple[str, str]] = ()
 ) -> int:
     """Make a campaign with its items (id and name each); returns the store's number of it within the account."""
     number = _next_number(connection, tables.campaign, account)
-    values = {"account_id": account, "id": number, "campaign_id": campaign_id, "name": name, "type": kind}
+    values = {"account_id": account, "id": number, "public_id": public_id, "name": name, "type": kind}
     connection.execute(insert(tables.campaign).values({**values, "created_at": now_ms()}))
     for item, (item_id, item_name) in enumerate(items, 1):
         row = {"account_id": account, "campaign_id": number, "id": item, "item_id": item_id, "name": item_name}
@@ -100,10 +100,10 @@ def create_campaign(
     return number
 
 
-def deactivate_campaign(connection: Connection, account: int, campaign_id: str) -> None:
+def deactivate_campaign(connection: Connection, account: int, public_id: str) -> None:
     """No batch can include the campaign any more; enrolments and balances stay."""
     table = tables.campaign
-    matches = (table.c.account_id == account) & (table.c.campaign_id == campaign_id)
+    matches = (table.c.account_id == account) & (table.c.public_id == public_id)
     connection.execute(update(table).where(matches).values(active=False))
 
 

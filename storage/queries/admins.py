@@ -16,13 +16,13 @@ _ADMIN_COLUMNS = (
     admin_user.c.email,
     admin_user.c.role,
     admin_user.c.account_id,
-    account.c.account_id.label("account_name_id"),
+    account.c.public_id,
     admin_user.c.created_at.label("admin_created_at"),
 )
 
 
 def find_admin(connection: Connection, email: str) -> RowMapping | None:
-    """The console user of that e-mail address, with `password_digest` and, as `account_name_id`, its account's id."""
+    """The console user of that e-mail address, with `password_digest` and its account's `public_id`."""
     query = (
         select(*_ADMIN_COLUMNS, admin_user.c.password_digest)
         .join(account, account.c.id == admin_user.c.account_id, isouter=True)

@@ -61,7 +61,7 @@ def _load_page(connection: Connection, account: int, condition: ColumnElement[bo
 
 def _load_balances(connection: Connection, account: int, rows: Sequence[RowMapping]) -> dict[int, dict[str, int]]:
     query = (
-        select(enrolment.c.customer_id, campaign.c.campaign_id, enrolment.c.balance)
+        select(enrolment.c.customer_id, campaign.c.public_id, enrolment.c.balance)
         .join(
             campaign,
             (campaign.c.account_id == enrolment.c.account_id) & (campaign.c.id == enrolment.c.campaign_id),
@@ -74,6 +74,6 @@ def _load_balances(connection: Connection, account: int, rows: Sequence[RowMappi
         .order_by(enrolment.c.customer_id, campaign.c.id)
     )
     balances: dict[int, dict[str, int]] = {}
-    for customer_id, campaign_id, balance in connection.execute(query):
-        balances.setdefault(customer_id, {})[campaign_id] = balance
+    for customer_id, public_id, balance in connection.execute(query):
+        balances.setdefault(customer_id, {})[public_id] = balance
     return balances

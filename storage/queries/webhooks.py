@@ -45,10 +45,10 @@ class WebhookEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery that is this worker's to post. `secret` is sealed; `account_id` is what the protocols call the account."""
+    """A delivery that is this worker's to post. `secret` is sealed; `public_id` is what the protocols call the account."""
 
     account: int
-    account_id: str
+    public_id: str
     id: str
     webhook_id: str
     batch_id: str
@@ -136,7 +136,7 @@ def claim_delivery(connection: Connection, delivery_id: str, lease: int, rest: i
     A receiver that could not be reached at all rests for `rest` milliseconds, so that one that is down does not hold up
     the others with each thing that it is told.
     """
-    columns: tuple[Any, ...] = (delivery, webhook.c.url, webhook.c.secret, accounts.c.account_id.label("name"))
+    columns: tuple[Any, ...] = (delivery, webhook.c.url, webhook.c.secret, accounts.c.public_id)
     same_webhook = (webhook.c.account_id == delivery.c.account_id) & (webhook.c.id == delivery.c.webhook_id)
     query = (
         select(*columns)
@@ -158,7 +158,7 @@ def claim_delivery(connection: Connection, delivery_id: str, lease: int, rest: i
         return None
     return ClaimedDelivery(
         row["account_id"],
-        row["name"],
+        row["public_id"],
         row["id"],
         row["webhook_id"],
         row["batch_id"],

@@ -35,7 +35,7 @@ class World:
         self.demo = demo
         with context.database.reading() as connection:
             table = tables.campaign
-            rows = connection.execute(select(table.c.campaign_id, table.c.id).where(table.c.account_id == demo.number))
+            rows = connection.execute(select(table.c.public_id, table.c.id).where(table.c.account_id == demo.number))
             self._campaigns: dict[str, int] = {row[0]: row[1] for row in rows}
 
     def begin(self, customers: list[Customer]) -> None:

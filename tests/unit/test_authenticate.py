@@ -47,7 +47,7 @@ def refused(context: Context, user: str, key: str, account: str, address: str = 
 class TestAuthenticate:
     def test_gives_the_account_and_the_rights(self, context: Context, account: Demo) -> None:
         access = authenticate(context, account.user_id, account.key, account.account_id, HERE)
-        assert (access.account, access.account_id, access.user_id) == (account.number, "greatwidgets", "john1970")
+        assert (access.account, access.public_id, access.user_id) == (account.number, "greatwidgets", "john1970")
         assert access.may_import
 
     @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ class TestAuthenticateUser:
 
     def test_gives_the_users_account(self, context: Context, account: Demo) -> None:
         access = authenticate_user(context, "mary", "7777cccc8888dddd99", HERE)
-        assert (access.account_id, access.user_id, access.may_import) == ("smallshop", "mary", True)
+        assert (access.public_id, access.user_id, access.may_import) == ("smallshop", "mary", True)
         access = authenticate_user(context, "reader", "0000aaaa1111bbbb22", HERE)
         assert (access.account, access.may_import) == (account.number, False)
 

@@ -272,13 +272,13 @@ def test_the_lists_of_a_history_are_read_one_batch_after_the_other(
     for n in range(4):
         post(client, {**LONG, "async": "no", "profiles_data": "".join(f"{n}-{row}|1\n" for row in range(ROWS * 3))})
     read: list[str] = []
-    page = batches.load_problem_page
+    page = batches.load_assigned_key_page
 
     def counted(work: BatchTransaction, account: int, batch_id: str, *more: Any) -> Any:
         read.extend([batch_id] if batch_id not in read else [])
         return page(work, account, batch_id, *more)
 
-    monkeypatch.setattr(batches, "load_problem_page", counted)
+    monkeypatch.setattr(batches, "load_assigned_key_page", counted)
     found: list[BatchStatus] = list(batch_status.list_batches(world.context, world.demo.number))
     pieces = Encoder().encode(batch_status_replies.list_reply(world.context, world.demo.number, found).root)
     assert read == []

@@ -258,7 +258,7 @@ def _opens(key: str) -> bool:
 
     context = open_context(load_settings())
     try:
-        return authenticate(context, "john1970", key, "greatwidgets", "192.0.2.1").account_id == "greatwidgets"
+        return authenticate(context, "john1970", key, "greatwidgets", "192.0.2.1").public_id == "greatwidgets"
     except ApiError:
         return False
     finally:

@@ -48,7 +48,7 @@ def test_a_custom_field_counts_from_the_moment_that_it_is_defined(context: Conte
 
 
 def test_a_campaign_counts_until_it_is_closed(context: Context, account: Demo) -> None:
-    assert [campaign.campaign_id for campaign in _asked(context, account).campaigns] == ["13234545"]
+    assert [campaign.public_id for campaign in _asked(context, account).campaigns] == ["13234545"]
     with context.database.writing() as connection:
         accounts.deactivate_campaign(connection, account.number, "13234545")
     assert _refused(context, account) == "bad_campaign"

@@ -213,7 +213,7 @@ def test_an_undo_is_told_with_what_it_took_back(world: World) -> None:
 
 def test_every_webhook_of_the_account_is_told_and_no_other(world: World, context: Context) -> None:
     with context.database.reading() as connection:
-        other = connection.execute(text("SELECT id FROM account WHERE account_id = 'smallshop'")).scalar_one()
+        other = connection.execute(text("SELECT id FROM account WHERE public_id = 'smallshop'")).scalar_one()
     second = deliveries.register_webhook(world.context, world.demo.number, world.receiver.url)
     deliveries.register_webhook(world.context, other, world.receiver.url)
     world.import_rows()
