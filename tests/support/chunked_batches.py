@@ -29,15 +29,17 @@ def write(context: Context, batch: Batch, batch_id: str) -> Outcome:
         staged = stage(work, batch, read_rows(batch, context.digests))
 
         def check_plan(plan: BatchPlan) -> None:
-            if plan.counts.failed == staged.rows:
-                raise ApiError("no_good_rows", problems=plan.problems, count=staged.rows, rows=staged.rows)
+            if plan.counts.failed == staged.checked.rows:
+                raise ApiError(
+                    "no_good_rows", problems=plan.problems, count=staged.checked.rows, rows=staged.checked.rows
+                )
 
-        if staged.failed == staged.rows:
+        if staged.checked.failed == staged.checked.rows:
             check_plan(make_plan(work, batch, staged))
         with work.writing(batch.account, context.write_wait):
             written = import_batch.write(work, batch, staged, batch_id, check_plan)
         plan = written.plan
-        return Outcome(batch_id, plan.counts, written.made, plan.problems, staged.warnings, batch.charset, 0.0)
+        return Outcome(batch_id, plan.counts, written.assigned_keys, plan.problems, staged.warnings, batch.charset, 0.0)
 
 
 def end(context: Context, account: int, batch_id: str, status: str = "imported") -> None:

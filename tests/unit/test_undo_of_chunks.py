@@ -219,7 +219,7 @@ def test_a_batch_under_way_is_refused(actual: Actual, under_way: str) -> None:
     assert refused(actual, batch_id) == "batch_running"
     found = batch_status.find_batch(actual.context, actual.number, batch_id)
     assert found is not None
-    assert availability.undo_state(actual.context, actual.number, found.stored) == "none"
+    assert availability.undo_state(actual.context, actual.number, found.row) == "none"
 
 
 @pytest.mark.parametrize("ended", ["imported", "failed", "cancelled"])

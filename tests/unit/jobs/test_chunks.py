@@ -48,8 +48,8 @@ def test_bad_rows_are_skipped_told_of_and_kept_to_be_mended(working: Context, qu
     queue.run(working)
     done = found(working, account, queued.batch_id)
     assert (done.status, done.progress) == ("imported", BatchProgress(MANY, MANY, MANY - 4, 4))
-    with batch_status.open_row_results(working, account.number, queued.batch_id) as known:
-        assert [(problem.row, problem.code) for problem in known.problems()] == [(row, "bad_date") for row in bad]
+    problems = batch_status.paged_problems(working, account.number, queued.batch_id)
+    assert [(problem.row, problem.code) for problem in problems] == [(row, "bad_date") for row in bad]
     with working.database.reading() as connection:
         kept = [(row, cells) for row, cells in stored.stream_failed_rows(connection, account.number, queued.batch_id)]
     assert [row for row, _ in kept] == list(bad)
@@ -92,7 +92,7 @@ def test_reject_counts_rows_that_were_checked_and_written_once(
     queue.run(working)
     done = found(working, account, queued.batch_id)
     assert (done.status, done.progress) == ("imported", BatchProgress(count, count, count, 0))
-    assert done.stored["rows"] == count
+    assert done.row["rows"] == count
 
 
 def test_reject_finds_what_only_the_store_knows(working: Context, queue: HeldQueue, account: Demo) -> None:

@@ -28,9 +28,9 @@ def test_a_message_that_comes_twice_does_nothing_twice(working: Context, queue: 
     while queue.messages:
         message = queue.messages[0]
         queue.run(working, 1)
-        lifecycle.run_chunk(working, *message)
+        chunk.run_chunk(working, *message)
         assert len(queue.messages) <= 1
-    lifecycle.run_chunk(working, "no such batch", 0)
+    chunk.run_chunk(working, "no such batch", 0)
     assert holds(working, account) == Held(MANY, MANY * 2500, MANY)
 
 
@@ -43,7 +43,7 @@ def test_a_dead_workers_portion_is_taken_over_after_its_lease(
     with working.database.writing() as connection:
         assert stored.claim_chunk(connection, batch_id, number, "dead", 60_000) is not None
     # Nobody may have it yet, and recovery does not ask for it.
-    lifecycle.run_chunk(working, batch_id, number)
+    chunk.run_chunk(working, batch_id, number)
     assert lifecycle.recover_jobs(working) == 0
     assert not queue.messages
     with working.database.writing() as connection:
@@ -73,7 +73,7 @@ def test_a_worker_that_wakes_up_late_is_fenced_off(
         return result
 
     monkeypatch.setattr(chunk, "stage", asleep)
-    lifecycle.run_chunk(working, *message)
+    chunk.run_chunk(working, *message)
     assert not queue.messages
     assert holds(working, account) == Held(MANY, MANY * 2500, MANY)
 
@@ -112,7 +112,7 @@ def test_a_job_that_fails_for_an_outside_reason_is_tried_again_and_can_be_resume
     processed = holds(working, account).customers
     # A host with another secret cannot read the input.
     wrong = replace(working, digests=Digests(b"another secret of this length..."))
-    for _ in range(lifecycle.MAX_ATTEMPTS):
+    for _ in range(chunk.MAX_ATTEMPTS):
         assert found(working, account, queued.batch_id).status == "running"
         queue.run(wrong)
         with working.database.writing() as connection:
@@ -186,7 +186,7 @@ def test_waiting_for_a_turn_never_fails_a_job(
 
     with monkeypatch.context() as patch:
         patch.setattr(stored, "update_claimed", busy)
-        for _ in range(lifecycle.MAX_ATTEMPTS + 1):
+        for _ in range(chunk.MAX_ATTEMPTS + 1):
             queue.run(working)
             queue.put_chunk(queued.batch_id, 0)
     assert found(working, account, queued.batch_id).status == "running"
@@ -206,8 +206,8 @@ def test_a_job_that_is_given_up_does_not_say_that_nothing_was_imported(
 
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "do_chunk", away)
-        for _ in range(lifecycle.MAX_ATTEMPTS):
-            lifecycle.run_chunk(working, *last)
+        for _ in range(chunk.MAX_ATTEMPTS):
+            chunk.run_chunk(working, *last)
     failed = found(working, account, queued.batch_id)
     assert failed.status == "failed"
     assert failed.reason is not None
