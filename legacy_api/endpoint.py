@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import chain
-from uuid import uuid4
+from secrets import token_hex
 
 from flask import Blueprint, Response, g, request
 from flask.blueprints import BlueprintSetupState
@@ -68,7 +68,7 @@ class LegacyOptions:
 class RequestState:
     """What is known of the present request so far. It is enough to refuse the request in its own format at any moment."""
 
-    request_id: str = field(default_factory=lambda: uuid4().hex)
+    request_id: str = field(default_factory=lambda: token_hex(16))
     fields: Mapping[str, str] = field(default_factory=dict)
     credentials: tuple[str, str, str] | None = None
     # The result for these credentials.

@@ -139,8 +139,7 @@ class FormCollector(Sink):
         self._data: SpooledData | None = None
         # The present field.
         self._name = b""
-        self._value: list[bytes] | None = None  # None: too long to be kept
-        self._value_size = 0
+        self._value: bytearray | None = None  # None: too long to be kept
         self._is_data = self._is_unchosen_file = self._is_ignored = False
         self._data_label = ""
 
@@ -157,7 +156,7 @@ class FormCollector(Sink):
         self._is_data = self._name == _DATA
         self._is_ignored = filename is not None and not self._is_data  # PHP keeps uploaded files apart from fields
         self._is_unchosen_file = filename == b""
-        self._value, self._value_size = [], 0
+        self._value = bytearray()
         if self._is_data:
             self._data_label = charset
             if not self._is_unchosen_file:
@@ -174,10 +173,9 @@ class FormCollector(Sink):
             self._data.write(piece, self._evidence, self._loan)
             return
         self._evidence.take(piece)
-        self._value_size += len(piece)
         if self._value is not None:
-            self._value.append(piece)
-            if self._value_size > MAX_FIELD_SIZE:
+            self._value += piece
+            if len(self._value) > MAX_FIELD_SIZE:
                 self._value = None
                 self._refuse_if_known(self._name, f"{self._name.decode('latin-1')} is over {MAX_FIELD_SIZE} bytes")
 
@@ -187,7 +185,7 @@ class FormCollector(Sink):
             self._data.end(self._evidence, self._loan)
         self._evidence.end()
         if not self._is_data and not self._is_ignored and self._value is not None and self._name:
-            self._keep(self._name, b"".join(self._value))
+            self._keep(self._name, bytes(self._value))
 
     # The result
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from marshmallow import EXCLUDE, Schema, pre_load
 from marshmallow import fields as schema_fields
+from marshmallow.experimental.context import Context as SchemaContext
 
 from auth.authenticate import Access
 from importing.account_settings import AccountSettings
@@ -76,7 +77,8 @@ def read_batch(context: CallContext, account: AccountSettings) -> Batch:
     """The batch of `customers_batch`. Raises a ApiError: for parameters first, then for headers, then for the data."""
     form = context.form
     request_id = form.fields.get("request_id", "").strip() or context.idempotency_key
-    parameters: dict[str, Any] = BatchParameters(account).load({**form.fields, "request_id": request_id})
+    with SchemaContext(account):
+        parameters: dict[str, Any] = _BATCH_PARAMETERS.load({**form.fields, "request_id": request_id})
     batch_headers = headers(form.fields, account.fields)
     if form.data is None or form.data.size == 0:
         raise ApiError("no_data")
@@ -176,7 +178,10 @@ def _request_id(sent: str) -> str | None:
 
 
 class BatchParameters(Schema):
-    """The parameters of `customers_batch`, in the order in which they are judged. An absent one is a blank one."""
+    """The parameters of `customers_batch`, in the order in which they are judged. An absent one is a blank one.
+
+    They are loaded in the `Context` of the sender's account.
+    """
 
     class Meta:
         unknown = EXCLUDE
@@ -192,10 +197,6 @@ class BatchParameters(Schema):
     asynchronous = schema_fields.Raw(data_key="async", pre_load=is_yes)
     request_id = schema_fields.Raw(pre_load=_request_id)
 
-    def __init__(self, account: AccountSettings) -> None:
-        super().__init__()
-        self._account = account
-
     @pre_load
     def fill_blanks(self, fields: Mapping[str, str], **_: object) -> dict[str, str]:
         """Every parameter, trimmed but for the delimiter."""
@@ -209,7 +210,11 @@ class BatchParameters(Schema):
         campaigns = dict.fromkeys(name for name in names if name)
         if not campaigns:
             raise ApiError("no_campaign")
+        campaigns_of_account = SchemaContext[AccountSettings].get().campaigns
         for name in campaigns:
-            if name not in self._account.campaigns:
+            if name not in campaigns_of_account:
                 raise ApiError("bad_campaign", value=name)
         return tuple(campaigns)
+
+
+_BATCH_PARAMETERS = BatchParameters()

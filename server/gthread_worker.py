@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from gunicorn.http.body import Body, LengthReader
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
+from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
@@ -30,11 +30,11 @@ STALL_SECONDS = 60.0
 # A body must come at this pace on average, in bytes a second; a slow start is granted BODY_GRACE_SECONDS.
 MINIMUM_BODY_PACE = 200.0
 BODY_GRACE_SECONDS = 120.0
-LINGER_SECONDS = 30.0
-LINGER_IDLE_SECONDS = 2.0
+LINGER_SECONDS, LINGER_IDLE_SECONDS = 30.0, 2.0
 ACCEPT_PAUSE = 0.05
 
 _UNENCODED = re.compile(rb"[^\x21-\x7e]")
+_REQUEST_LINE = re.compile(rb"(?:\r\n)?[^ ]+ .+ HTTP/1\.[0-9]")
 
 
 class GthreadWorker(ThreadWorker):  # type: ignore[misc]
@@ -189,7 +189,9 @@ def _is_whole(head: bytearray) -> bool:
     if b"\r\n\r\n" in head or head.count(b"\n") != head.count(b"\r\n"):
         return True
     if len(head) - line_size > HEADERS_SIZE:
-        raise LimitRequestHeaders("max buffer headers")
+        # Of two mistakes the first one is told.
+        is_http = _REQUEST_LINE.fullmatch(head[:line_size])
+        raise LimitRequestHeaders("max buffer headers") if is_http else InvalidRequestLine("")
     return False
 
 

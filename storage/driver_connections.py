@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import psycopg
 import sqlalchemy.exc
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
+from storage.driver_errors import operational_errors
 from storage.fair_locks import Busy
+
+# libpq's PQTRANS_IDLE.
+IDLE = 0
 
 
 @contextmanager
@@ -34,13 +36,13 @@ def connect(engine: Engine) -> PoolProxiedConnection:
         return engine.raw_connection()
     except sqlalchemy.exc.TimeoutError as error:
         raise Busy from error
-    except (sqlite3.OperationalError, psycopg.OperationalError) as error:
+    except operational_errors() as error:
         raise sqlalchemy.exc.OperationalError("connect", None, error) from error
 
 
 def _give_back(engine: Engine, pooled: PoolProxiedConnection) -> None:
-    driver = pooled.driver_connection
-    if not isinstance(driver, psycopg.Connection) or driver.info.transaction_status == TransactionStatus.IDLE:
+    driver: Any = pooled.driver_connection
+    if engine.dialect.name == "sqlite" or driver.info.transaction_status == IDLE:
         pooled.close()
         return
     was_lost = driver.closed

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 import sys
 
-LOCK_NOT_AVAILABLE = "55P03"
-
 
 def driver_errors() -> tuple[type[Exception], ...]:
     """What SQLite's driver raises, and PostgreSQL's where it is loaded: else it raised nothing. To be named in `except`."""
@@ -18,8 +16,3 @@ def operational_errors() -> tuple[type[Exception], ...]:
     """Likewise, those about the database or the way to it."""
     psycopg = sys.modules.get("psycopg")
     return (sqlite3.OperationalError,) if psycopg is None else (sqlite3.OperationalError, psycopg.OperationalError)
-
-
-def is_lock_timeout(error: Exception) -> bool:
-    """Whether PostgreSQL refused a statement because a lock was not given in time; `error` is SQLAlchemy's."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE

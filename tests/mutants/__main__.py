@@ -50,6 +50,9 @@ def run_group(group: dict[str, Any]) -> bool:
         "also_copy": sorted(path.name for path in copy.iterdir() if path.name not in folders),
         "pytest_add_cli_args_test_selection": group["tests"],
         "pytest_add_cli_args": ["-m", ONLY_EXAMPLES, "-k", _keywords(group), "-p", "no:cacheprovider"],
+        # Of the seconds that the tests take without a mutant: one that never ends should not take minutes.
+        "timeout_multiplier": 4.0,
+        "timeout_constant": 5.0,
         # Each run begins anew.
         "track_dependencies": False,
         "use_git_change_detection": False,

@@ -47,7 +47,7 @@ ROWS = 100_000 if SOAK else 10_000
 # Of a job that is still at work when something happens to its worker.
 MANY = 12 * ROWS if SOAK else 6 * ROWS
 # As many borders between portions, with less to write: the workers' portions are small.
-SMALL = f"from importing import portions; portions.FIRST_ROWS = portions.MOST_ROWS = {ROWS // 10}; "
+SMALL = f"from importing.jobs import chunk; chunk.FIRST_CHUNK_ROWS = chunk.MAX_CHUNK_ROWS = {ROWS // 10}; "
 WORKER = PROGRAM if SOAK else SMALL + PROGRAM
 # More than the servers, whose portions are as they come, can write before they are stopped.
 LONG = 1_000_000

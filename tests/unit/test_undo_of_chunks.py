@@ -205,7 +205,7 @@ def test_the_count_of_statements_does_not_grow_with_the_portions(
             return real(self, statement, values)
 
         with monkeypatch.context() as patched:
-            patched.setattr(BatchTransaction, "_run_migration", run_and_note)
+            patched.setattr(BatchTransaction, "_run", run_and_note)
             assert counts(actual.undo(batch_id)) == (0, count, 0)
         return len(heard)
 

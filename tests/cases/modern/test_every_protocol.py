@@ -13,7 +13,7 @@ from modern_api.routes import ModernProtocol
 from tests.support.documents import HOUSE
 
 GUIDE = HOUSE / "docs" / "modern_protocols.md"
-TESTS = HOUSE / "tests" / "modern"
+TESTS = HOUSE / "tests" / "processes"
 FIXTURES = HOUSE / "fixtures"
 
 
@@ -30,14 +30,14 @@ def lacks(protocol: ModernProtocol) -> Iterator[str]:
     if any(route.imports for route in protocol.routes) and not list((FIXTURES / protocol.name).glob("*/")):
         yield f"a folder of cases, fixtures/{protocol.name}"
     if protocol.name not in clients():
-        yield f'a client test in {TESTS.name}/, marked @pytest.mark.client_of("{protocol.name}")'
+        yield f'a client test in tests/{TESTS.name}, marked @pytest.mark.client_of("{protocol.name}")'
 
 
 def clients() -> set[str]:
     """The protocols that have a client test."""
     marks = (
         mark
-        for path in TESTS.glob("test_*.py")
+        for path in TESTS.rglob("test_*.py")
         for mark in re.findall(r"^@pytest\.mark\.client_of\((.*)\)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     )
     return {name for mark in marks for name in re.findall(r'"(\w+)"', mark)}
@@ -60,5 +60,5 @@ def test_what_a_new_protocol_lacks_is_said_by_name() -> None:
         "the table 'newcomer refusals' in modern_protocols.md",
         "its route `POST /newcomer/<id>` in modern_protocols.md",
         "a folder of cases, fixtures/newcomer",
-        'a client test in modern/, marked @pytest.mark.client_of("newcomer")',
+        'a client test in tests/processes, marked @pytest.mark.client_of("newcomer")',
     ]

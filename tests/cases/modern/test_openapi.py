@@ -77,7 +77,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def test_every_route_is_in_the_document_and_nothing_else(app: Flask, document: dict[str, Any]) -> None:
-    rules = [rule.rule for rule in app.url_map.iter_rules()]
+    rules = [rule.rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("legacy.")]
     assert set(BELOW) <= set(rules)
     routes = {openapi.path_of(rule) for rule in rules if rule not in BELOW}
     assert routes - PAGES == set(document["paths"])

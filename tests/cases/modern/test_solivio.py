@@ -168,6 +168,7 @@ class TestFailures:
 
         def hold() -> None:
             with context.database.batch_transaction() as work, work.writing(account.number, 30):
+                work.flush()
                 held.set()
                 go_on.wait(30)
 

@@ -222,7 +222,7 @@ def test_keys_that_are_all_different_are_known_to_be() -> None:
 
 
 def test_of_too_many_keys_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distinct, "MAX_CHARACTERS_AT_ONCE", 2)
+    monkeypatch.setattr(distinct, "MOST", 2)
     assert done("code", "a\nb").checked.codes
     assert not done("code", "a\nb\nc").checked.codes
 

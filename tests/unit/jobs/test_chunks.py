@@ -12,7 +12,7 @@ from importing import batch_status
 from importing.batch import Header, OnError
 from importing.batch_status import BatchProgress
 from importing.context import Context
-from importing.errors import ApiError
+from importing.errors import ApiError, Problem
 from importing.fields import USERNAME
 from importing.jobs import lifecycle
 from importing.undo import undo_batch
@@ -107,9 +107,17 @@ def test_reject_finds_what_only_the_store_knows(working: Context, queue: HeldQue
     queue.run(working)
     done = found(working, account, queued.batch_id)
     assert (done.status, done.progress) == ("failed", BatchProgress(2, 2, 0, 1))
+    assert done.stored["rows"] == 2
     assert done.reason is not None
     assert done.reason.code == "bad_rows"
+    problems = list(batch_status.paged_problems(working, account.number, queued.batch_id))
+    assert problems == [Problem(2, "customer_username", "username_in_use", "Same")]
+    with working.database.reading() as connection:
+        assert [row for row, _ in stored.stream_failed_rows(connection, account.number, queued.batch_id)] == [2]
     assert holds(working, account) == Held(0, 0, 0)
+    with pytest.raises(ApiError) as refused:
+        lifecycle.resume(working, account.number, queued.batch_id)
+    assert refused.value.code == "not_resumable"
 
 
 def test_a_job_that_is_cancelled_keeps_whole_portions_and_goes_on_where_it_stood(

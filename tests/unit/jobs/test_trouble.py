@@ -88,6 +88,18 @@ def test_a_message_that_was_lost_is_sent_again(working: Context, queue: HeldQueu
     assert holds(working, account).customers == 10
 
 
+def test_only_the_job_that_nobody_has_heard_of_is_asked_for_again(
+    working: Context, queue: HeldQueue, account: Demo
+) -> None:
+    lost, waiting = (lifecycle.submit(working, batch(working, account, rows(name, 10))).batch_id for name in "ab")
+    queue.messages.clear()
+    with working.database.writing() as connection:
+        connection.execute(update(job).where(job.c.batch_id == lost).values(due_at=0))
+    assert lifecycle.recover_jobs(working) == 1
+    assert [batch_id for batch_id, _ in queue.messages] == [lost]
+    assert found(working, account, waiting).status == "queued"
+
+
 def test_who_is_cancelled_in_the_middle_of_a_portion_writes_nothing_of_it(
     working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

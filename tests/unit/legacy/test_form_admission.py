@@ -79,6 +79,12 @@ def test_credentials_of_query_and_header_admit_too() -> None:
     assert door.asked == [{"user_id": "u", "account_id": "a", "user_api_key": "k"}]
 
 
+def test_the_older_name_of_the_key_admits_too() -> None:
+    door = Door()
+    read_form(environ(b"profiles_data=x", query=b"user_id=u&account_id=a&user_password=k"), LIMITS, door).close()
+    assert door.asked == [{"user_id": "u", "account_id": "a", "user_api_key": "k"}]
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -86,6 +92,8 @@ def test_credentials_of_query_and_header_admit_too() -> None:
         b"user_id=u&account_id=a",
         b"user_id=u&account_id=+&user_password=k",
         b"user_id=%e9&account_id=a&user_api_key=k",
+        b"user_id=u&account_id=a&user_api_key=%e9",
+        b"user_id=u&account_id=a&user_api_key=%e9&user_password=k",
     ],
 )
 def test_without_all_credentials_in_plain_sight_nobody_is_refused_early(query: bytes) -> None:

@@ -110,11 +110,44 @@ def test_what_only_looks_like_a_boundary_is_data() -> None:
     assert read(environ(multipart([("profiles_data", text)]), MULTIPART))[1] == text.encode()
 
 
-def test_files_of_other_names_are_not_fields_and_do_not_decide_the_charset() -> None:
+@pytest.mark.parametrize("limit", [1, 1 << 20])
+def test_as_many_blanks_as_may_follow_a_boundary(limit: int) -> None:
+    body = multipart([("type", "x"), ("code", "y")])
+    padded = body.replace(BOUNDARY.encode() + b"\r\n", BOUNDARY.encode() + b" " * 64 + b"\r\n")
+    assert read(environ(Dribble(padded, limit), MULTIPART))[0].fields == {"type": "x", "code": "y"}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        (b'"a\\"b"', 'a"b'),
+        (b"'a\"b'", 'a"b'),
+        (b'"type', "type"),
+        (b"type", "type"),
+        (b"xtypex", "xtypex"),
+        (b"x", "x"),
+        (b"utf8; name*=utf-8''type", "utf8"),
+    ],
+)
+def test_names_of_parts_are_quoted_or_not(name: bytes, field: str) -> None:
+    mark = b"--" + BOUNDARY.encode()
+    body = mark + b"\r\nContent-Disposition: form-data; name=" + name + b"\r\n\r\n1\r\n" + mark + b"--\r\n"
+    assert read(environ(body, MULTIPART))[0].fields == {field: "1"}
+
+
+@pytest.mark.parametrize("boundary", [f'"{BOUNDARY}"', f"{BOUNDARY}; charset=utf-8", f" {BOUNDARY}"])
+def test_a_declared_boundary_counts_where_the_body_begins_with_a_preamble(boundary: str) -> None:
+    body = b"This is a multipart message.\r\n" + multipart([("type", "x")])
+    assert read(environ(body, f"multipart/form-data; boundary={boundary}"))[0].fields == {"type": "x"}
+
+
+@pytest.mark.parametrize("name", ['filename="x.png"', "filename*=utf-8''x.png"])
+def test_files_of_other_names_are_not_fields_and_do_not_decide_the_charset(name: str) -> None:
     mark = b"--" + BOUNDARY.encode() + b"\r\n"
     body = (
         mark
-        + b'Content-Disposition: form-data; name="type"; filename="x.png"\r\n\r\n\xff\xfe\r\n'
+        + f'Content-Disposition: form-data; name="type"; {name}\r\n\r\n'.encode()
+        + b"\xff\xfe\r\n"
         + multipart([("delimiter", "é")])
     )
     form, _ = read(environ(body, MULTIPART))

@@ -21,7 +21,7 @@ from typing import Any
 import gunicorn
 import pytest
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
+from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders, LimitRequestLine
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.base import Worker
@@ -184,6 +184,8 @@ class TestReadingHeads:
             _is_whole(bytearray(b"x" * (REQUEST_LINE_SIZE + 1) + b"\r\n\r\n"))
         with pytest.raises(LimitRequestHeaders):
             _is_whole(bytearray(b"GET / HTTP/1.1\r\n" + b"x" * (HEADERS_SIZE + 1)))
+        with pytest.raises(InvalidRequestLine):
+            _is_whole(bytearray(b"GET / HTTP/7.1\r\n" + b"x" * (HEADERS_SIZE + 1)))
 
     @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nA: b\r\n", b"\r", b"\r\nGET"])
     def test_a_head_that_has_no_end_yet_is_read_on(self, begun: bytes) -> None:

@@ -160,7 +160,7 @@ def _heard(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
         asked.append((statement, values))
         return real(self, statement, values)
 
-    monkeypatch.setattr(SqlConnection, "_run_migration", heard)
+    monkeypatch.setattr(SqlConnection, "_run", heard)
     return asked
 
 
