@@ -9,6 +9,9 @@ from typing import Any, BinaryIO
 from importing.batch import Batch, Campaign, CampaignType, Delimited, Header, Mode, OnError, Requirement, Source
 from importing.fields import Field, FieldDestination, FieldKind
 
+# What fields of a batch are called in the JSON: an earlier release may have queued the job.
+STORED_NAMES = {"last_change": "since"}
+
 
 def dump_batch(batch: Batch) -> str:
     """The batch as JSON, without its data."""
@@ -18,21 +21,18 @@ def dump_batch(batch: Batch) -> str:
         "requirements": [asdict(requirement) for requirement in batch.requirements],
         "campaigns": [asdict(campaign) | {"items": dict(campaign.items)} for campaign in batch.campaigns],
         "constants": [(asdict(field), value) for field, value in batch.constants],
-        # Jobs that an earlier release queued have this name.
-        "since": batch.last_change,
-        "codec": batch.source.charset,
     }
-    for name in ("source", "request_digest", "last_change"):
-        del values[name]
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    del values["source"], values["request_digest"]
+    stored = {STORED_NAMES.get(name, name): value for name, value in values.items()}
+    return json.dumps(stored | {"codec": batch.source.charset}, ensure_ascii=False, separators=(",", ":"))
 
 
 def load_batch(text: str, file: BinaryIO, size: int) -> Batch:
     """The batch that was dumped, with a file of its data and their size in bytes."""
     values: dict[str, Any] = json.loads(text)
     source = Source(file, values.pop("codec"), size)
+    values |= {name: values.pop(stored_name) for name, stored_name in STORED_NAMES.items()}
     return Batch(
-        last_change=values.pop("since"),
         **values
         | {
             "source": source,
@@ -53,7 +53,7 @@ def load_batch(text: str, file: BinaryIO, size: int) -> Batch:
             ),
             "constants": tuple((_load_field(field), value) for field, value in values["constants"]),
             "reference": tuple(values["reference"]),
-        },
+        }
     )
 
 

@@ -1,4 +1,4 @@
-"""Batches written in portions, as a job writes them, but cut where a test wants it: each portion its own transaction."""
+"""Batches written in chunks, as a job writes them, but cut where a test wants it: each chunk its own transaction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def begin(context: Context, batch: Batch) -> str:
 
 
 def write(context: Context, batch: Batch, batch_id: str) -> Outcome:
-    """Write these rows as a portion of the batch. Raises ApiError("no_good_rows")."""
+    """Write these rows as a chunk of the batch. Raises ApiError("no_good_rows")."""
     with import_batch.batch_session(context) as work:
         staged = stage(work, batch, read_rows(batch, context.digests))
 

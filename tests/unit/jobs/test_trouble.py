@@ -34,9 +34,7 @@ def test_a_message_that_comes_twice_does_nothing_twice(working: Context, queue: 
     assert holds(working, account) == Held(MANY, MANY * 2500, MANY)
 
 
-def test_a_dead_workers_portion_is_taken_over_after_its_lease(
-    working: Context, queue: HeldQueue, account: Demo
-) -> None:
+def test_a_dead_workers_chunk_is_taken_over_after_its_lease(working: Context, queue: HeldQueue, account: Demo) -> None:
     lifecycle.submit(working, batch(working, account, rows("c", MANY)))
     queue.run(working, 1)
     batch_id, number = queue.messages.popleft()
@@ -63,7 +61,7 @@ def test_a_worker_that_wakes_up_late_is_fenced_off(
     staged = plan_batch.stage
 
     def asleep(*arguments: object, **options: object) -> object:
-        # While this one sleeps, its lease passes, and another does the portion and all that follow.
+        # While this one sleeps, its lease passes, and another does the chunk and all that follow.
         result = staged(*arguments, **options)  # type: ignore[arg-type]
         monkeypatch.setattr(chunk, "stage", staged)
         with working.database.writing() as connection:
@@ -100,7 +98,7 @@ def test_only_the_job_that_nobody_has_heard_of_is_asked_for_again(
     assert found(working, account, waiting).status == "queued"
 
 
-def test_who_is_cancelled_in_the_middle_of_a_portion_writes_nothing_of_it(
+def test_who_is_cancelled_in_the_middle_of_a_chunk_writes_nothing_of_it(
     working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued = lifecycle.submit(working, batch(working, account, rows("c", MANY)))
@@ -151,7 +149,7 @@ def test_a_host_whose_clock_is_wrong_does_not_keep_a_job_waiting(
     assert due_at <= now_ms() + 2 * 1000 * working.job_lease
 
 
-def test_who_cancels_while_a_portion_ends_waits_for_it(
+def test_who_cancels_while_a_chunk_ends_waits_for_it(
     working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued = lifecycle.submit(working, batch(working, account, rows("c", MANY)))
@@ -226,7 +224,7 @@ def test_a_job_that_is_given_up_does_not_say_that_nothing_was_imported(
     assert (failed.reason.code, failed.reason.values) == ("job_interrupted", {"reason": "unavailable"})
 
 
-def test_the_log_tells_of_a_failed_portion_without_its_rows(
+def test_the_log_tells_of_a_failed_chunk_without_its_rows(
     working: Context, queue: HeldQueue, account: Demo, caplog: pytest.LogCaptureFixture
 ) -> None:
     lifecycle.submit(working, batch(working, account, rows("secretive", 10)))
