@@ -206,7 +206,7 @@ def _check_queue(settings: Settings) -> Iterator[Finding]:
         return
     queue = HueyQueue(settings.queue_url)
     try:
-        waiting = queue.waiting()
+        waiting = queue.count_waiting()
     except UNREACHABLE as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__qualname__
         mend = f"Start the queue's server, or correct {PREFIX}QUEUE_URL."

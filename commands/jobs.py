@@ -10,7 +10,7 @@ import click
 
 from commands.context import opened
 from commands.output import json_option, print_json, say
-from importing import batch_status, failed_rows_file
+from importing import batch_status, failed_rows
 from importing.context import Context
 from importing.errors import ApiError
 from importing.jobs import lifecycle
@@ -64,7 +64,7 @@ def failed(batch_id: str, file: str) -> None:
       tillgate failed 3f0c1a52c7b94f1f failed.csv && tillgate import greatwidgets failed.csv
     """
     with opened() as context:
-        lines = failed_rows_file.failed_rows_csv(context, _account_of(context, batch_id), batch_id)
+        lines = failed_rows.export_csv(context, _account_of(context, batch_id), batch_id)
         if file == "-":
             sys.stdout.writelines(lines)
         else:

@@ -62,7 +62,7 @@ def serve(host: str, port: int, workers: int) -> None:
 def worker() -> None:
     """Work on jobs until SIGTERM, beside `tillgate serve` or on other hosts.
 
-    As many as wanted may run. All need the same database, queue and secret. SIGTERM lets the portion under way finish.
+    As many as wanted may run. All need the same database, queue and secret. SIGTERM lets the current chunk finish.
 
     \b
     Example:

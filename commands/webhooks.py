@@ -112,7 +112,7 @@ def test(account_id: str, webhook_id: str, as_json: bool) -> None:
             answer = deliveries.test_webhook(context, account_id, hook)
         except DecryptionError as error:
             raise click.ClickException("The webhook was made under another TILLGATE_SECRET; make it again.") from error
-    if not answer.taken:
+    if not answer.is_accepted:
         raise click.ClickException(f"The webhook did not take it: {answer.error.rstrip('.')}.")
     if as_json:
         print_json({"id": webhook_id, "status": answer.status})

@@ -84,4 +84,4 @@ def _batch(context: Context, account: int, batch: BatchStatus) -> GroupNode:
     )
     has_problems = batch.progress.failed or batch.status != "imported"
     problems = batch_status.paged_problems(context, account, batch.id) if has_problems else ()
-    return batch_tree(batch, made, problems, availability.undo_state(context, account, batch.stored))
+    return batch_tree(batch, made, problems, availability.undo_state(context, account, batch.row))

@@ -100,7 +100,7 @@ def read_batch(context: CallContext, account: AccountSettings) -> Batch:
         campaigns=tuple([account.campaigns[name] for name in parameters["campaigns_to_include"]]),
         request_key=parameters["request_id"],
         request_digest=form.digest,
-        last_change=context.access.newest,
+        last_change=context.access.last_change,
         charset=form.charset,
         names=tuple([header.field.name if header.field else "" for header in batch_headers]),
         origin=Origin(context.address, parameters["delimiter"], context.request_id, form.declared_charset),

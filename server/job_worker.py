@@ -1,7 +1,7 @@
 """The worker on jobs: one process of `tillgate serve`, and any number of `tillgate worker` on any host.
 
-One thread works on portions, because they keep a processor busy. Some threads deliver to webhooks, because they wait for
-others. One thread looks for jobs that no worker has. A stop lets the portion under way end.
+One thread works on chunks, because they keep a processor busy. Some threads deliver to webhooks, because they wait for
+others. One thread looks for jobs that no worker has. A stop lets the current chunk end.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 from huey.consumer import Consumer as HueyConsumer
 
 from importing.context import Context
-from importing.jobs import lifecycle
+from importing.jobs import chunk, lifecycle
 from importing.jobs.huey_connection import UNREACHABLE
-from importing.jobs.queue_huey import DELIVERY, PORTION, HueyQueue
+from importing.jobs.queue_huey import CHUNK, DELIVERY, HueyQueue
 from webhooks import deliveries
 
 log = logging.getLogger("tillgate.worker")
 
-# Portions are work for one processor; a receiver of webhooks that is slow must not hold up the others.
-THREADS = {PORTION: 1, DELIVERY: 4}
+# Chunks are work for one processor; a receiver of webhooks that is slow must not hold up the others.
+THREADS = {CHUNK: 1, DELIVERY: 4}
 # Seconds between two looks into an empty queue: at first, growing to at most. (Redis and PostgreSQL call instead.)
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.08
 # Seconds between two tries to reach a queue that cannot be reached, and two looks at whether all threads are alive.
@@ -79,7 +79,7 @@ class JobWorker:
     def _start(self) -> None:
         context, queue = self._core, self._core.queue
         handlers: dict[str, Callable[..., object]] = {
-            PORTION: lambda batch_id, number: lifecycle.run_chunk(context, batch_id, number),
+            CHUNK: lambda batch_id, number: chunk.run_chunk(context, batch_id, number),
             DELIVERY: lambda delivery_id: deliveries.deliver(context, delivery_id),
         }
         assert isinstance(queue, HueyQueue)

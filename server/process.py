@@ -144,7 +144,7 @@ class EmbeddedGunicorn(BaseApplication):  # type: ignore[misc]
         if self.plan.work_on_jobs is None or not _try_lock(self._job_lock):
             return False
         stop = threading.Event()
-        # A quick end must not come in the middle of a portion: its claim would keep all others from the job.
+        # A quick end must not come in the middle of a chunk: its claim would keep all others from the job.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: stop.set())
 

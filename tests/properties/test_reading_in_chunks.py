@@ -1,4 +1,4 @@
-"""Reading in portions: whatever their sizes, they are what one pass over the data is. Source: docs/decisions.md, Jobs."""
+"""Reading in chunks: whatever their sizes, they are what one pass over the data is. Source: docs/decisions.md, Jobs."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def batch_of(text: str, codec: str, delimited: Delimited, bom: bool = False) -> 
     return Batch(1, "u", "voucherify", headers("code first_name email custom_date"), delimited, source)
 
 
-def in_portions(batch: Batch, piece: int, sizes: list[int]) -> tuple[Told, int, list[Cursor]]:
-    """What is read in portions of these sizes in turn (0: all the rest at once), the failed rows, and the cursors."""
+def in_chunks(batch: Batch, piece: int, sizes: list[int]) -> tuple[Told, int, list[Cursor]]:
+    """What is read in chunks of these sizes in turn (0: all the rest at once), the failed rows, and the cursors."""
     problems: DiskList[Problem] = DiskList()
     warnings: DiskList[Problem] = DiskList()
     rows: list[tuple[object, ...]] = []
@@ -89,33 +89,33 @@ def limits(longest: int, rereads: int) -> Iterator[None]:
 @example('"é\né"\n1,b\n2,c\n', "utf-8", FILE, False, 1000, [1], 40, 8_000_000)
 @example('"a\n' + "x" * 30 + '\n"b\nc"\n', "utf-8", FILE, False, 4, [0], 10, 20)
 @example("é,\r\né\r\n", "utf-8", FILE, True, 4, [1], 40, 0)
-def test_portions_one_after_the_other_are_one_pass(
+def test_chunks_one_after_the_other_are_one_pass(
     text: str, codec: str, delimited: Delimited, bom: bool, piece: int, sizes: list[int], longest: int, rereads: int
 ) -> None:
     batch = batch_of(text, codec, delimited, bom)
     with limits(longest, rereads):
-        at_once, failed_at_once, ends = in_portions(batch, 1000, [0])
+        at_once, failed_at_once, ends = in_chunks(batch, 1000, [0])
         assert len(ends) == 2
-        told, failed, cursors = in_portions(batch, piece, sizes)
+        told, failed, cursors = in_chunks(batch, piece, sizes)
         assert (told, failed) == (at_once, failed_at_once)
         assert cursors[-1].rows == ends[-1].rows == count_rows(batch) == count_rows(batch, piece=piece)
         for cursor in cursors:
             assert count_rows(batch, cursor, piece) == ends[-1].rows - cursor.rows
 
 
-def test_a_portion_ends_before_a_quoted_value_that_is_open_and_reads_it_whole_in_the_next() -> None:
+def test_a_chunk_ends_before_a_quoted_value_that_is_open_and_reads_it_whole_in_the_next() -> None:
     batch = batch_of('1,a\n2,b\n3,"c\nd"\n4,e\n', "utf-8", FILE)
-    (rows, problems, _), _, cursors = in_portions(batch, 12, [2])
+    (rows, problems, _), _, cursors = in_chunks(batch, 12, [2])
     assert [row[:3] for row in rows] == [(1, "1", "a"), (2, "2", "b"), (3, "3", "c\nd"), (4, "4", "e")]
     assert not problems
     assert cursors[1] == Cursor(8, 2, 8_000_000)
 
 
 @pytest.mark.parametrize("bytes_at_once", [50, 100_000])
-def test_what_quotes_may_make_read_again_is_one_bound_for_all_portions(bytes_at_once: int) -> None:
+def test_what_quotes_may_make_read_again_is_one_bound_for_all_chunks(bytes_at_once: int) -> None:
     batch = batch_of('"a\n' + "b,c\n" * 30 + '"d\n' + "e,f\n" * 30, "utf-8", FILE)
     with patch.object(csv_records, "MAX_REREAD_CHARACTERS", 100):
-        _, _, cursors = in_portions(batch, bytes_at_once, [5])
+        _, _, cursors = in_chunks(batch, bytes_at_once, [5])
     assert cursors[-1].rows == 62
     assert cursors[-1].rereads is not None
     assert cursors[-1].rereads <= 0
@@ -133,4 +133,4 @@ def test_headers_laid_out_side_by_side_mean_the_same_without_another_look_at_the
 def test_a_long_file_of_quoted_values_is_counted_as_it_is_numbered() -> None:
     text = "".join(f'{i},"na""me\n{i}",x@y.de\r\n' for i in range(20_000)) + "\n , \n" + '"never closed\n,\na\n'
     batch = batch_of(text, "utf-8", FILE)
-    assert count_rows(batch) == 20_002 == in_portions(batch, 65_536, [0])[2][-1].rows
+    assert count_rows(batch) == 20_002 == in_chunks(batch, 65_536, [0])[2][-1].rows

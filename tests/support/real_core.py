@@ -102,8 +102,8 @@ class Actual:
     def apply(self, batch: Import) -> Result:
         return self._answer(import_batch.run, batch)
 
-    def portion(self, batch: Import, batch_id: str) -> Result:
-        """Write the batch as one portion of a job under way (tests/support/chunked_batches.py)."""
+    def write_chunk(self, batch: Import, batch_id: str) -> Result:
+        """Write the batch as one chunk of a job under way (tests/support/chunked_batches.py)."""
         return self._answer(lambda context, rows: chunked_batches.write(context, rows, batch_id), batch)
 
     def preview(self, batch: Import) -> Result:

@@ -33,7 +33,7 @@ def test_the_cells_of_the_rows_asked_for_are_read_again(delimited: Delimited) ->
     assert cells(sent) == {}
 
 
-def test_a_portion_is_read_again_from_its_beginning() -> None:
+def test_a_chunk_is_read_again_from_its_beginning() -> None:
     sent = batch("code first_name", '1,a\n2,"b\nb"\n3,c\n', FILE)
     assert cells(sent, 3, start=Cursor(4, 1)) == {3: ["3", "c"]}
 

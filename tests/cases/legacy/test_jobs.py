@@ -32,7 +32,7 @@ from tests.support.legacy_client import Format, Reply, send
 from tests.support.legacy_posts import BATCH, pairs
 
 ROWS = 300
-# A column that is not used makes the rows long: a portion ends with a block of 64 kB.
+# A column that is not used makes the rows long: a chunk ends with a block of 64 kB.
 LONG = {
     **BATCH,
     "profiles_header_1": "card_number",
@@ -52,7 +52,7 @@ def queue() -> HeldQueue:
 
 @pytest.fixture
 def working(context: Context, queue: HeldQueue, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """A core whose portions are as small as can be."""
+    """A core whose chunks are as small as can be."""
     monkeypatch.setattr(chunk, "FIRST_CHUNK_ROWS", 1)
     monkeypatch.setattr(chunk, "_next_chunk_rows", lambda *_: 1)
     return replace(context, queue=queue)
@@ -177,7 +177,7 @@ def test_a_running_batch_tells_its_progress_and_no_codes_yet(client: TestApp, wo
     assert len(world.customers([])) == done
 
 
-def test_a_cancelled_batch_keeps_whole_portions_and_tells_their_codes(
+def test_a_cancelled_batch_keeps_whole_chunks_and_tells_their_codes(
     client: TestApp, world: World, queue: HeldQueue
 ) -> None:
     batch_id = queued(client, LONG)

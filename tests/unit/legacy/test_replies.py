@@ -57,7 +57,7 @@ FOLLOWED = BatchStatus(
     request_ref="",
     undoes="",
     has_assigned_keys=True,
-    stored={},
+    row={},
 )
 WHY = FailureReason("bad_rows", bad_rows(PROBLEMS_FOUND).message)
 WHOLE = batch_status_replies.batch_tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")

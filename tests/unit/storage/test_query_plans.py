@@ -92,7 +92,7 @@ def _undo_state(context: Context, account: int, batch_id: str) -> str:
     """Of a batch whose own row does not tell: one that ended before its time."""
     found = batch_status.find_batch(context, account, batch_id)
     assert found is not None
-    return availability.undo_state(context, account, {**found.stored, "status": "failed"})
+    return availability.undo_state(context, account, {**found.row, "status": "failed"})
 
 
 ASKER = ("john1970", "1959caadac9b13dcb3", "greatwidgets", "192.0.2.1")
