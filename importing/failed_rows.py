@@ -13,7 +13,7 @@ from importing.fields import SECRET_MASK, Field, FieldKind
 from importing.reading.column_layout import column_fields, max_row_characters
 from importing.reading.csv_formula_guard import guard, unguard
 from importing.reading.row_reader import ALL_CELLS, read_blocks
-from importing.reading.split_rows import Block, split_row
+from importing.reading.split_rows import RowBlock, split_row
 
 ADDED_COLUMNS = ("row", "field", "code", "message")
 
@@ -55,10 +55,10 @@ def count_added_columns(names: Sequence[str]) -> int:
     )
 
 
-def _row_cells(block: Block, number: int, batch: Batch) -> tuple[list[str], bool]:
+def _row_cells(block: RowBlock, number: int, batch: Batch) -> tuple[list[str], bool]:
     """A row's cells, and whether the row has a flaw. One with misplaced quotes is cut as if they were none."""
     index = number - block.first
-    found = block.cut.get(index)
+    found = block.cells.get(index)
     line = block.lines[index] if found is None else found.line
     values = (
         split_row(line, batch.delimited.delimiter, False, ALL_CELLS).values if line else found.values if found else []

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from importing import stored_problems
 from importing.batch import Batch, Counts, Cursor, Header, OnError, Outcome
-from importing.checking.check_rows import check_rows, column_fields
+from importing.checking.check_rows import CheckedRows
 from importing.context import Context
 from importing.disk_list import DiskList
 from importing.errors import ApiError, Problem
@@ -23,7 +23,8 @@ from importing.import_batch import COUNT_NAMES, batch_session, list_problems, st
 from importing.jobs import batch_json, stored_input
 from importing.planning.plan_batch import BatchPlan, StagedRows, read_rows, stage
 from importing.queue import put_deliveries
-from importing.reading.row_count import count_rows
+from importing.reading.column_layout import column_fields, max_row_characters
+from importing.reading.row_reader import count_rows
 from storage.batch_transaction import BatchTransaction
 from storage.queries import batches, jobs, webhooks
 from storage.queries.jobs import ChunkClaim
@@ -65,7 +66,7 @@ def _count_rows(context: Context, claim: ChunkClaim, batch: Batch) -> tuple[Batc
     # What gaps in the numbers of headers mean is settled here, once for all portions.
     fields = column_fields(batch)
     batch = batch._replace(headers=tuple(Header(number, field) for number, field in enumerate(fields, 1)))
-    total = count_rows(batch)
+    total = count_rows(batch.source, batch.delimited, max_row_characters(fields))
     phase = CHECK_PHASE if batch.on_error is OnError.REJECT else APPLY_PHASE
     with context.database.writing(WRITE_WAIT_SECONDS) as connection:
         jobs.update_claimed(connection, claim, phase=phase, total=total, plan=batch_json.dump_batch(batch))
@@ -76,7 +77,7 @@ def _check_rows(context: Context, claim: ChunkClaim, batch: Batch) -> bool:
     """Check some rows; after the last ones the batch is refused, or can be written."""
     start = _cursor(claim)
     problems: DiskList[Problem] = DiskList()
-    checked = check_rows(batch, context.digests, problems, DiskList(), start, CHECK_CHUNK_ROWS)
+    checked = CheckedRows(batch, context.digests, problems, DiskList(), start, CHECK_CHUNK_ROWS)
     for _rows in checked.chunks():
         pass
     deliveries: Iterable[str] = ()

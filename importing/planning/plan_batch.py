@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from crypto.digests import Digests
 from importing.batch import AssignedKey, Batch, Counts, Cursor, Mode
-from importing.checking.check_rows import CheckedRows, check_rows
-from importing.checking.distinct import Distinct
+from importing.checking.check_rows import CheckedRows, DistinctValues
 from importing.disk_list import DiskList
 from importing.errors import ApiError, Problem
 from importing.planning import dependent_rows, generate_keys, merge_rows
@@ -54,8 +53,8 @@ class StagedRows(NamedTuple):
     failed: int
     without_code: int
     without_card: int
-    codes: Distinct
-    cards: Distinct
+    codes: DistinctValues
+    cards: DistinctValues
     complete: Callable[[], None] | None
     problems: DiskList[Problem]
     warnings: DiskList[Problem]
@@ -90,7 +89,7 @@ def read_rows(
     """
     problems: DiskList[Problem] = DiskList()
     warnings: DiskList[Problem] = DiskList()
-    checked = check_rows(batch, digests, problems, warnings, start, rows)
+    checked = CheckedRows(batch, digests, problems, warnings, start, rows)
     if not is_preview and batch.mode in MODES_TRIED_FIRST:
         # The first plan trusts, and where it may not, keys are there twice as likely as not: a sixtieth of an import.
         checked.codes.forget()
@@ -105,7 +104,7 @@ def read_rows(
         problems,
         warnings,
         is_preview,
-        lambda: check_rows(batch, digests, DiskList(), DiskList(), start, rows),
+        lambda: CheckedRows(batch, digests, DiskList(), DiskList(), start, rows),
     )
 
 

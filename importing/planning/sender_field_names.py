@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from importing.batch import Batch
-from importing.checking.staged_columns import staged_column_names
+from importing.checking.column_plan import staged_column_names
 from importing.disk_list import DiskList
 from importing.errors import Problem
 from importing.fields import Field, FieldDestination
