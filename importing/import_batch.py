@@ -260,7 +260,7 @@ def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[st
         "id": batch_id,
         "number": number,
         "kind": "import",
-        "face": batch.face,
+        "face": batch.protocol,
         "user_id": batch.user,
         "mode": batch.mode.value,
         "on_error": batch.on_error.value,
@@ -277,12 +277,12 @@ def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[st
 
 def store_row_results(work: BatchTransaction, batch: Batch, outcome: Outcome, start: Cursor = Cursor()) -> None:
     """Write down what is known of single rows, behind what is known of the batch already. `start` is where they began."""
-    if not (outcome.problems or outcome.warnings or outcome.made):
+    if not (outcome.problems or outcome.warnings or outcome.assigned_keys):
         return
     lists: tuple[tuple[str, Iterable[tuple[int, str, str, str, str, str]]], ...] = (
         (batches.PROBLEM, map(stored_problems.to_row, outcome.problems)),
         (batches.WARNING, map(stored_problems.to_row, outcome.warnings)),
-        (batches.ASSIGNED_KEY, ((made.row, "", made.code, made.card_number, "", "") for made in outcome.made)),
+        (batches.ASSIGNED_KEY, ((made.row, "", made.code, made.card_number, "", "") for made in outcome.assigned_keys)),
     )
     for kind, rows in lists:
         batches.insert_problems(work, batch.account, outcome.batch_id, kind, rows, again=start.rows > 0)

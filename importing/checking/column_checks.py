@@ -26,6 +26,22 @@ from importing.fields import SECRET_MASK, Field, FieldKind
 PARSED_VALUES_KEPT = 50_000  # of all columns together
 
 
+def _match_all(pattern: re.Pattern[str]) -> Callable[[Sequence[str]], bool]:
+    """A function that returns whether the pattern matches each of some values."""
+    lines = re.compile(f"(?:(?:{pattern.pattern})\n)*+")
+
+    def match(values: Sequence[str]) -> bool:
+        # A value of several lines does not count as matched.
+        text = "\n".join(values) + "\n"
+        return lines.fullmatch(text) is not None and text.count("\n") == len(values)
+
+    return match
+
+
+_are_plain_dates = _match_all(PLAIN_DATE)
+_ARE_PLAUSIBLE = {kind: _match_all(pattern) for kind, pattern in PLAUSIBLE_PATTERNS.items()}
+
+
 class SecretDigests(Protocol):
     """Makes the salted, keyed digest of a password or PIN."""
 
@@ -76,11 +92,11 @@ class ContactColumn(TextColumn):
     def __init__(self, kind: FieldKind) -> None:
         self._warning = f"odd_{kind}"
         self._is_plausible = PLAUSIBLE_PATTERNS[kind].fullmatch
-        self._all_plausible = _match_all(PLAUSIBLE_PATTERNS[kind])
+        self._are_plausible = _ARE_PLAUSIBLE[kind]
 
     def find_doubtful(self, values: Sequence[str]) -> Iterable[int]:
         # One match of all values costs two thirds of a match for each.
-        if self._all_plausible(values):
+        if self._are_plausible(values):
             return ()
         return [index for index, value in enumerate(values) if not self._is_plausible(value)]
 
@@ -178,21 +194,6 @@ class DateColumn(ParsedColumn):
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
         return values if self._plain else super().stored(values)
-
-
-def _match_all(pattern: re.Pattern[str]) -> Callable[[Sequence[str]], bool]:
-    """A function that returns whether the pattern matches each of some values."""
-    lines = re.compile(f"(?:(?:{pattern.pattern})\n)*+")
-
-    def match(values: Sequence[str]) -> bool:
-        # A value of several lines does not count as matched.
-        text = "\n".join(values) + "\n"
-        return lines.fullmatch(text) is not None and text.count("\n") == len(values)
-
-    return match
-
-
-_are_plain_dates = _match_all(PLAIN_DATE)
 
 
 def map_distinct(function: Callable[[str], str], values: Sequence[str]) -> list[str]:
