@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, time
 from json.encoder import encode_basestring
 
@@ -23,21 +23,11 @@ class InvalidValue(Exception):
 
 def find_parser(field: Field) -> Parser | None:
     """The parser of the field's values: returns what is stored, raises InvalidValue. None: any text is valid."""
-    match field.kind:
-        case FieldKind.DATE:
-            return parse_date
-        case FieldKind.DATE_TIME:
-            return parse_date_time
-        case FieldKind.PICK:
-            return Choices(field.choices).parse_one
-        case FieldKind.LIST:
-            return Choices(field.choices).parse_list
-        case FieldKind.ISO_DATE:
-            return parse_iso_date
-        case FieldKind.COUNTRY:
-            return parse_country
-        case _:
-            return None
+    if field.kind is FieldKind.PICK:
+        return Choices(field.choices).parse_one
+    if field.kind is FieldKind.LIST:
+        return Choices(field.choices).parse_list
+    return _PARSERS.get(field.kind)
 
 
 # Fast, because a batch may have a million of each. The first e-mail alternative is the second one for ASCII only, in
@@ -108,6 +98,14 @@ def parse_country(text: str) -> str:
     if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
         raise InvalidValue("bad_country")
     return text.upper()
+
+
+_PARSERS: Mapping[FieldKind, Parser] = {
+    FieldKind.DATE: parse_date,
+    FieldKind.DATE_TIME: parse_date_time,
+    FieldKind.ISO_DATE: parse_iso_date,
+    FieldKind.COUNTRY: parse_country,
+}
 
 
 def parse_json_value(text: str) -> str:

@@ -146,14 +146,12 @@ class RecordReader:
                     continue
                 self._quoted.begin()
             self._open_lines.write(line)
-            self._quoted.feed(body)
+            self._quoted.feed(body, line[len(body) :])
             if self._quoted.flaw or self._open_lines.tell() > self._rules.longest + len("\r\n"):
                 flawed_row, rest = self._give_up()
                 yield flawed_row
                 stack.append(io.StringIO(rest, newline=""))
-            elif self.open:
-                self._quoted.feed_end(line[len(body) :])
-            else:
+            elif not self.open:
                 self.position += self._count_bytes(self._open_lines.getvalue())
                 self._open_lines = io.StringIO()
                 yield self._quoted.cells()

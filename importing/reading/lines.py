@@ -36,7 +36,7 @@ def read_whole_lines(source: Source, start: int, longest: int, blank: str) -> It
     size = 0
     beginning: str | None = None
     only_blanks = True
-    for text, end in _read_text(source, start):
+    for text, end in read_text(source, start):
         if beginning is not None:
             line_end = LINE_END.search(text)
             only_blanks = only_blanks and not text[: line_end.start() if line_end else None].strip(blank)
@@ -63,13 +63,8 @@ def read_whole_lines(source: Source, start: int, longest: int, blank: str) -> It
         yield WholeLines("".join(unfinished_line), end)
 
 
-def read_text(source: Source) -> Iterator[str]:
-    """The text in pieces, without a BOM; a CR LF is never cut in two. Raises UnicodeDecodeError."""
-    return (text for text, _ in _read_text(source, 0))
-
-
-def _read_text(source: Source, start: int) -> Iterator[tuple[str, int]]:
-    """The pieces of text, each with the byte behind it."""
+def read_text(source: Source, start: int = 0) -> Iterator[tuple[str, int]]:
+    """The text in pieces, each with the byte behind it, without a BOM. A CR LF is never split. Raises UnicodeDecodeError."""
     decoder = codecs.getincrementaldecoder(source.charset)()
     end = start or count_bom_bytes(source)
     source.file.seek(end)

@@ -34,10 +34,11 @@ def read_first_row(source: Source, delimited: Delimited) -> tuple[list[str], int
 
     Raises ApiError `no_data` and `bad_header_line`.
     """
-    pieces = read_text(source)
     text = ""
-    while len(text) < MIN_ROW_LIMIT and (piece := next(pieces, "")):
+    for piece, _ in read_text(source):
         text += piece
+        if len(text) >= MIN_ROW_LIMIT:
+            break
     end = 0
     quoted = QuotedRow(delimited.delimiter, ALL_CELLS)
     for line in io.StringIO(text, newline=""):
@@ -46,9 +47,8 @@ def read_first_row(source: Source, delimited: Delimited) -> tuple[list[str], int
         if not quoted.open and not body.strip(BLANKS + delimited.delimiter):
             continue
         if delimited.quotes:
-            quoted.feed(body)
+            quoted.feed(body, line[len(body) :])
             if quoted.open and delimited.multiline:
-                quoted.feed_end(line[len(body) :])
                 continue
             cells = quoted.cells()
         else:
@@ -127,20 +127,19 @@ def _read_line_blocks(texts: Iterable[WholeLines], rules: SplitRules, first: int
 def _make_block(first: int, lines: WholeLines, rules: SplitRules, rereads: int | None = None) -> RowBlock:
     if lines.truncated:
         cells = {0: rules.split_beginning(lines.text)} if lines.text else {}
-        return RowBlock(first, [""] * len(cells), lines.text, rules.longest, cells, lines.end)
+        return RowBlock(first, [""] * len(cells), lines.text, cells, lines.end)
     text = line_feeds(lines.text)
     has_quotes = rules.delimited.quotes and '"' in text
     if rules.by_column and len(text) <= rules.longest and not has_quotes:
         columns = split_by_column(text, rules.delimited.delimiter, rules.limit)
         if columns is not None:
-            return RowBlock(first, (), text, len(text), {}, lines.end, rereads, columns)
+            return RowBlock(first, (), text, {}, lines.end, rereads, columns)
     blank = rules.blank
     rows = [line for line in text.split("\n") if line.strip(blank)]
-    longest = max(map(len, rows), default=0)
     cells = {index: rules.split(line) for index, line in enumerate(rows) if '"' in line} if has_quotes else {}
-    if longest > rules.longest:
+    if max(map(len, rows), default=0) > rules.longest:
         cells |= {index: rules.split_beginning(line) for index, line in enumerate(rows) if len(line) > rules.longest}
-    return RowBlock(first, rows, text, longest, cells, lines.end, rereads)
+    return RowBlock(first, rows, text, cells, lines.end, rereads)
 
 
 def _can_join(held: str, text: WholeLines, records: RecordReader, longest: int) -> bool:
@@ -181,13 +180,11 @@ def _make_plain_block(first: int, lines: WholeLines, outline: str, rules: SplitR
     rows = read_plain_records(lines.text, outline, rules.delimited.delimiter, rules.limit)
     if rows is None:
         return None
-    longest = max((len(value) for cells in rows for value in cells.values), default=0)
-    return RowBlock(first, [""] * len(rows), lines.text, longest, dict(enumerate(rows)), lines.end, rereads)
+    return RowBlock(first, [""] * len(rows), lines.text, dict(enumerate(rows)), lines.end, rereads)
 
 
 def _assemble_block(first: int, rows: list[str | RowCells], records: RecordReader) -> RowBlock:
     cells = {index: row for index, row in enumerate(rows) if isinstance(row, RowCells)}
     lines = ["" if isinstance(row, RowCells) else row for row in rows]
-    values = [*lines, *chain.from_iterable(row.values for row in cells.values())]
-    longest = max(map(len, values), default=0)
-    return RowBlock(first, lines, "".join(values), longest, cells, records.position, records.rereads)
+    text = "".join(chain(lines, *[row.values for row in cells.values()]))
+    return RowBlock(first, lines, text, cells, records.position, records.rereads)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from operator import contains
 from typing import NamedTuple
 
@@ -42,14 +42,13 @@ class RowBlock(NamedTuple):
     """Successive rows: `lines` are their texts, `first` is the number of the first.
 
     `cells` are, by index in `lines`, the rows that a plain split cannot split (quotes, flaws). `text` contains every
-    character of every value, and no value is longer than `longest`. `end` is the byte of the source behind the rows;
-    `rereads`: see `Cursor`. A block with `columns` (see `split_by_column`) has no `lines`.
+    character of every value. `end` is the byte of the source behind the rows; `rereads`: see `Cursor`. A block with
+    `columns` (see `split_by_column`) has no `lines`.
     """
 
     first: int
     lines: Sequence[str]
     text: str
-    longest: int
     cells: Mapping[int, RowCells]
     end: int
     rereads: int | None = None
@@ -62,7 +61,10 @@ class RowBlock(NamedTuple):
 
     def may_exceed(self, limit: int) -> bool:
         """Whether a value may have more than `limit` characters."""
-        return self.longest > limit and (self.columns is None or _has_longer_line(self.text, limit))
+        if self.columns is not None:
+            return _has_longer_line(self.text, limit)
+        values = chain(self.lines, *[row.values for row in self.cells.values()])
+        return max(map(len, values), default=0) > limit
 
     @property
     def flawed(self) -> Iterator[tuple[int, RowCells]]:
@@ -238,8 +240,8 @@ class QuotedRow:
         self.flaw = RowFlaw.NONE
         self.open = False
 
-    def feed(self, line: str) -> None:
-        """The next line of the row, without its end."""
+    def feed(self, line: str, end: str = "") -> None:
+        """Add a line to the row. The line's end is part of a quoted value that is still open."""
         position: int | None = 0
         while position is not None:
             if self.open:
@@ -247,13 +249,11 @@ class QuotedRow:
             elif opening := self._opening.match(line, position):
                 self.open, position = True, opening.end()
             else:
-                end = line.find(self._delimiter, position)
-                self._add(line[position : end if end >= 0 else len(line)])
-                position = end + 1 if end >= 0 else None
-
-    def feed_end(self, end: str) -> None:
-        """A line's end inside a quoted value is part of it."""
-        self._value.write(end)
+                gap = line.find(self._delimiter, position)
+                self._add(line[position : gap if gap >= 0 else len(line)])
+                position = gap + 1 if gap >= 0 else None
+        if self.open:
+            self._value.write(end)
 
     def cells(self) -> RowCells:
         """The row. A quote that is still open now is never closed."""
