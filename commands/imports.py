@@ -90,7 +90,7 @@ def _batch(context: Context, account_id: str, data: DataFile, form: tuple[str, s
     return Batch(
         account=account,
         user="cli",
-        face="cli",
+        protocol="cli",
         headers=headers,
         delimited=delimited,
         source=source,
@@ -119,7 +119,7 @@ def _as_json(outcome: Outcome, charset: str) -> dict[str, object]:
         "charset": charset,
         "seconds": round(outcome.seconds, 3),
         **{name: getattr(counts, name) for name in ("new", "updated", "unchanged", "ignored", "failed")},
-        "made": ({"row": m.row, "code": m.code, "card_number": m.card_number} for m in outcome.made),
+        "made": ({"row": m.row, "code": m.code, "card_number": m.card_number} for m in outcome.assigned_keys),
         "problems": _problem_objects(outcome.problems),
         "warnings": _problem_objects(outcome.warnings),
     }
@@ -138,7 +138,7 @@ def _show(outcome: Outcome) -> None:
     )
     for noun, problems in (("problem", outcome.problems), ("warning", outcome.warnings)):
         _listed(noun, [problem.message for problem in islice(problems, LISTED + 1)])
-    made = list(islice(outcome.made, LISTED + 1)) if outcome.batch_id else []
+    made = list(islice(outcome.assigned_keys, LISTED + 1)) if outcome.batch_id else []
     if made:
         print_table(("row", "code", "card number"), [(m.row, m.code, m.card_number) for m in made[:LISTED]])
         _more(len(made), "codes and cards")

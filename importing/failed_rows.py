@@ -17,7 +17,7 @@ from importing.fields import SECRET_MASK, Field, FieldKind
 from importing.reading.column_layout import column_fields, max_row_characters
 from importing.reading.csv_formula_guard import guard, unguard
 from importing.reading.row_reader import ALL_CELLS, read_blocks
-from importing.reading.split_rows import Block, split_row
+from importing.reading.split_rows import RowBlock, split_row
 from storage.queries import batches, jobs
 
 ADDED_COLUMNS = ("row", "field", "code", "message")
@@ -91,10 +91,10 @@ def count_added_columns(names: Sequence[str]) -> int:
     return len(ADDED_COLUMNS) if first_names == list(ADDED_COLUMNS) else 0
 
 
-def _row_cells(block: Block, number: int, batch: Batch) -> tuple[list[str], bool]:
+def _row_cells(block: RowBlock, number: int, batch: Batch) -> tuple[list[str], bool]:
     """A row's cells, and whether the row has a flaw. A row with misplaced quotes is split as if it had none."""
     index = number - block.first
-    row = block.cut.get(index)
+    row = block.cells.get(index)
     line = block.lines[index] if row is None else row.line
     values = row.values if row else []
     if line:

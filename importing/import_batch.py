@@ -247,7 +247,7 @@ def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[st
         "id": batch_id,
         "number": number,
         "kind": "import",
-        "face": batch.face,
+        "face": batch.protocol,
         "user_id": batch.user,
         "mode": batch.mode.value,
         "on_error": batch.on_error.value,
@@ -265,12 +265,12 @@ def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[st
 
 def store_row_results(work: BatchTransaction, batch: Batch, outcome: Outcome, start: Cursor = Cursor()) -> None:
     """Store problems, warnings, assigned keys and failed rows, after those of earlier chunks. `start`: the chunk's start."""
-    if not (outcome.problems or outcome.warnings or outcome.made):
+    if not (outcome.problems or outcome.warnings or outcome.assigned_keys):
         return
     for kind, problems in ((batches.PROBLEM, outcome.problems), (batches.WARNING, outcome.warnings)):
         rows = map(problem_columns, problems)
         batches.insert_problems(work, batch.account, outcome.batch_id, kind, rows, again=start.rows > 0)
-    keys = ((made.row, made.code, made.card_number) for made in outcome.made)
+    keys = ((key.row, key.code, key.card_number) for key in outcome.assigned_keys)
     batches.insert_assigned_keys(work, batch.account, outcome.batch_id, keys)
     if outcome.problems:
         # The problems are in row order; there may be a million.

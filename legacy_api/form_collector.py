@@ -75,7 +75,7 @@ class SpooledData:
             raise _disk_full() from error
 
     def _append(self, piece: bytes, evidence: CharsetDetector, loan: SpoolLoan | None) -> None:
-        evidence.take(piece, kept=True)
+        evidence.take(piece, rereadable=True)
         if loan is not None:
             loan.grow(len(piece))
         self._hash.update(piece)
@@ -242,7 +242,7 @@ class FormCollector(Sink):
 
     def _complete_evidence(self) -> None:
         if self._data is not None and self._evidence.is_partial:
-            self._evidence.again(self._data.pieces())
+            self._evidence.reread(self._data.pieces())
 
     def _begin_data(self) -> None:
         if self._loan is not None:
@@ -254,7 +254,7 @@ class FormCollector(Sink):
                 self._loan.give_back()  # the bytes of an earlier field of this name, which the new one replaces
         if self._data is not None:
             # The bytes of the earlier field still count for the charset.
-            self._evidence.again(self._data.pieces())
+            self._evidence.reread(self._data.pieces())
             self.close()
         self._data = SpooledData(self._folder)
 

@@ -89,7 +89,7 @@ def read_batch(context: CallContext, account: AccountSettings) -> Batch:
     return Batch(
         account=context.access.account,
         user=context.access.user_id,
-        face="legacy",
+        protocol="legacy",
         headers=batch_headers,
         delimited=delimited,
         source=form.data,

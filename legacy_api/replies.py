@@ -144,7 +144,7 @@ def problem_list(name: str, problems: Iterable[Problem]) -> RecordList:
 
 def _batch(outcome: Outcome, status: str, details: bool) -> GroupNode:
     members: list[ReplyNode] = [TextNode("id", outcome.batch_id)] if details and outcome.batch_id else []
-    members.append(GroupNode("customers", tuple(customer_members(outcome.counts, outcome.made, details))))
+    members.append(GroupNode("customers", tuple(customer_members(outcome.counts, outcome.assigned_keys, details))))
     if details:
         members += [
             TextNode("charset", _charset_name(outcome.charset)),

@@ -95,7 +95,7 @@ def submit_file(call: ApiCall, csv_format: CsvFormat) -> SubmittedBatch:
         batch = Batch(
             account=sender.account,
             user=sender.user,
-            face=csv_format.protocol,
+            protocol=csv_format.protocol,
             headers=(),
             delimited=Delimited(","),
             source=Source(upload.file, upload.charset.codec, upload.size),

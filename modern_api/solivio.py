@@ -150,7 +150,7 @@ def _batch(call: ApiCall, content: str) -> Batch:
     return Batch(
         account=sender.account,
         user=sender.user,
-        face=NAME,
+        protocol=NAME,
         headers=_headers(names),
         delimited=delimited,
         source=Source(io.BytesIO(rows), "utf-8", len(rows)),

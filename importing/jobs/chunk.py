@@ -26,14 +26,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from importing.batch import AssignedKey, Batch, Counts, Cursor, Header, OnError, Outcome
 from importing.batch_status import load_problems
-from importing.checking.check_rows import check_rows, column_fields
+from importing.checking.check_rows import CheckedRows
 from importing.context import Context
 from importing.disk_list import DiskList
 from importing.errors import ApiError, ErrorCategory, Problem
 from importing.import_batch import batch_session, list_problems, refuse_bad_rows, store_row_results, write
 from importing.jobs import batch_json, stored_input
 from importing.planning.plan_batch import StagedRows, read_rows, stage
-from importing.reading.row_count import count_rows
+from importing.reading.column_layout import column_fields, max_row_characters
+from importing.reading.row_reader import count_rows
 from storage.batch_transaction import BatchTransaction
 from storage.engine import Busy
 from storage.queries import batches, jobs, webhooks
@@ -165,8 +166,9 @@ def _load_batch(context: Context, claim: ChunkClaim) -> Batch:
 
 def _count_rows(context: Context, claim: ChunkClaim, batch: Batch) -> tuple[Batch, str]:
     # What gaps between the positions of headers mean is settled here, once for all chunks.
-    batch = batch._replace(headers=tuple(Header(n, field) for n, field in enumerate(column_fields(batch), 1)))
-    total = count_rows(batch)
+    fields = column_fields(batch)
+    batch = batch._replace(headers=tuple(Header(number, field) for number, field in enumerate(fields, 1)))
+    total = count_rows(batch.source, batch.delimited, max_row_characters(fields))
     phase = CHECK_PHASE if batch.on_error is OnError.REJECT else APPLY_PHASE
     with context.database.writing(WRITE_WAIT_SECONDS) as connection:
         jobs.update_claimed(connection, claim, phase=phase, total=total, plan=batch_json.dump_batch(batch))
@@ -177,7 +179,7 @@ def _check_rows(context: Context, claim: ChunkClaim, batch: Batch) -> bool:
     """Check a chunk of rows; after the last one the batch is refused, or ready to be written."""
     start = _start_cursor(claim)
     problems: DiskList[Problem] = DiskList()
-    checked = check_rows(batch, context.digests, problems, DiskList(), start, CHECK_CHUNK_ROWS)
+    checked = CheckedRows(batch, context.digests, problems, DiskList(), start, CHECK_CHUNK_ROWS)
     for _ in checked.chunks():
         pass
     failed = 0

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from crypto.digests import Digests
 from importing.batch import AssignedKey, Batch, Counts, Cursor, Mode
-from importing.checking.check_rows import CheckedRows, check_rows
-from importing.checking.staged_columns import staged_column_names
+from importing.checking.check_rows import CheckedRows
+from importing.checking.column_plan import staged_column_names
 from importing.disk_list import DiskList
 from importing.errors import ApiError, Problem
 from importing.fields import Field, FieldDestination
@@ -74,7 +74,7 @@ def read_rows(
     """
     problems: DiskList[Problem] = DiskList()
     warnings: DiskList[Problem] = DiskList()
-    checked = check_rows(batch, digests, problems, warnings, start, rows)
+    checked = CheckedRows(batch, digests, problems, warnings, start, rows)
     if not is_preview and batch.mode in MODES_TRIED_FIRST:
         # The first plan does not ask whether keys are repeated, and where it fails they probably are: asking costs a
         # sixtieth of an import.
@@ -86,7 +86,7 @@ def read_rows(
         chunks = chain(() if first is None else (first,), chunks)
 
     def check_again() -> CheckedRows:
-        return check_rows(batch, digests, DiskList(), DiskList(), start, rows)
+        return CheckedRows(batch, digests, DiskList(), DiskList(), start, rows)
 
     return UncheckedRows(checked, chunks, problems, warnings, is_preview, check_again)
 

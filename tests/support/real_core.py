@@ -116,7 +116,7 @@ class Actual:
             return Result("", fault.code, {}, [(p.row, p.field, p.code) for p in fault.problems], [])
         counts = {name: getattr(outcome.counts, name) for name in ("new", "updated", "unchanged", "ignored", "failed")}
         problems = [(p.row, p.field, p.code) for p in outcome.problems]
-        made = [(m.row, m.code, m.card_number) for m in outcome.made]
+        made = [(m.row, m.code, m.card_number) for m in outcome.assigned_keys]
         return Result(outcome.batch_id, "", counts, problems, made)
 
     def undo(self, batch_id: str) -> UndoOutcome:

@@ -8,7 +8,7 @@ import pytest
 
 from importing import account_settings as accounts_of_batches
 from importing.batch import Batch, Source
-from importing.checking.check_rows import CheckedRows, check_rows
+from importing.checking.check_rows import CheckedRows
 from importing.context import Context
 from importing.disk_list import DiskList
 from importing.errors import ApiError
@@ -70,12 +70,12 @@ def test_a_request_id_is_each_request_s_own(context: Context, account: Demo) -> 
 
 def test_values_are_remembered_by_a_batch_alone() -> None:
     def checked() -> CheckedRows:
-        return check_rows(
+        return CheckedRows(
             batch_of("code custom_date", "1|2024-02-30\n2|0000-00-00\n3|2024-02-29\n"), Marked(), DiskList(), DiskList()
         )
 
     first, second = checked(), checked()
-    assert first._known is second._known
+    assert first._plan is second._plan
     assert first._checks["custom_date"] is not second._checks["custom_date"]
     rows = [row for chunk in first.chunks() for row in chunk]
     assert rows == [row for chunk in second.chunks() for row in chunk] == [(2, "2", ""), (3, "3", "2024-02-29")]
