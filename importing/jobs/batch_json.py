@@ -10,7 +10,7 @@ from importing.batch import Batch, Campaign, CampaignType, Delimited, Header, Mo
 from importing.fields import Field, FieldDestination, FieldKind
 
 # What fields of a batch are called in the JSON: an earlier release may have queued the job.
-STORED_NAMES = {"last_change": "since"}
+STORED_NAMES = {"last_change": "since", "protocol": "face"}
 
 
 def dump_batch(batch: Batch) -> str:

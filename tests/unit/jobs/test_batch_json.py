@@ -19,7 +19,7 @@ FIELD: dict[str, Any] = {
     "choices": [],
     "unique": False,
 }
-# What the first release queued.
+# What the first release queued, after migration 0006, which renames one member of it.
 QUEUED: dict[str, Any] = {
     "account": 7,
     "user": "john1970",
@@ -30,7 +30,7 @@ QUEUED: dict[str, Any] = {
     "on_error": "skip",
     "keep_undo": True,
     "card_digits": None,
-    "campaigns": [{"id": 3, "campaign_id": "898989889", "name": "Coffee", "type": "buyx", "items": {"tea": 4}}],
+    "campaigns": [{"id": 3, "public_id": "898989889", "name": "Coffee", "type": "buyx", "items": {"tea": 4}}],
     "request_key": "k1",
     "since": 12,
     "charset": "Windows-1252",
