@@ -108,9 +108,7 @@ def _apply_rows(context: Context, claim: ChunkClaim, batch: Batch) -> bool:
     started = time.perf_counter()
     deliveries: Iterable[str] = ()
     with batch_session(context) as work:
-        if not work.sqlite:
-            # A worker that is paused in the middle of its transaction must not hold the account for ever.
-            work.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_lease_ms(context)}")
+        work.limit_idle_time(_lease_ms(context))
         staged = _stage_rows(work, context, batch, start, rows)
         with work.writing(claim.account, WRITE_WAIT_SECONDS):
             jobs.check_claim(work, claim)
@@ -203,11 +201,11 @@ def _bad_rows_error(work: BatchTransaction, claim: ChunkClaim, failed: int, rows
 
 
 def _end_columns(work: BatchTransaction, state: str, **values: object) -> dict[str, object]:
-    return {"state": state, "ended_at": jobs.session_clock_ms(work), **values}
+    return {"state": state, "ended_at": work.clock_ms(), **values}
 
 
 def _note_deliveries(work: BatchTransaction, claim: ChunkClaim, event: WebhookEvent) -> Iterable[str]:
-    return webhooks.add_deliveries(work, claim.account, claim.batch_id, event, jobs.session_clock_ms(work))
+    return webhooks.add_deliveries(work, claim.account, claim.batch_id, event, work.clock_ms())
 
 
 def _cursor(claim: ChunkClaim) -> Cursor:

@@ -101,7 +101,7 @@ def _add_job(
         now = now_ms()
         number = apply.next_change(work, batch.account)
         batches.insert_batch(work, {**batch_columns(batch, batch_id, number, now), "status": values["state"]})
-        due_at = jobs.session_clock_ms(work) + _to_ms(context.job_lease)
+        due_at = work.clock_ms() + _to_ms(context.job_lease)
         times = {"updated_at": now, "due_at": due_at, "request_ref": request_ref}
         jobs.add_job(work, {"account_id": batch.account, "batch_id": batch_id, **times, **values})
         if batch.request_key is not None:

@@ -18,7 +18,7 @@ from importing.disk_list import DiskList
 from importing.errors import ApiError, Problem
 from importing.planning import dependent_rows, generate_keys, merge_rows
 from importing.planning.sender_field_names import with_sender_names
-from storage import assigned_keys, create_only, generated_keys, match, merged_rows, staging, unique_values
+from storage import generated_keys, match, merged_rows, staging, unique_values
 from storage.batch_transaction import BatchTransaction
 from storage.write_modes import BatchShape
 
@@ -178,9 +178,9 @@ def make_plan(
     if batch.mode is Mode.CREATE:
         existing = DiskList(
             dependent_rows.exists_problem(row, code, card, bool(by_code))
-            for row, code, card, by_code in create_only.list_matched(work, account)
+            for row, code, card, by_code in match.list_matched(work, account)
         )
-        create_only.drop_matched(work)
+        match.drop_matched(work)
     is_plain = not match_result.dependent and batch.mode is not Mode.CREATE
     matched_rows = match_result.matches if is_plain else match.count_matched(work)
     draws_keys = staged.without_code > 0 or batch.card_digits is not None
@@ -216,7 +216,7 @@ def list_assigned_keys(
 ) -> Iterator[AssignedKey]:
     """What the sender learns: rows sent without a code, and cards made. `base` None: a preview, nothing made up."""
     if staged.without_code or batch.card_digits is not None:
-        for row, code, card in assigned_keys.list_assigned_keys(work, batch.account, base):
+        for row, code, card in generated_keys.list_assigned_keys(work, batch.account, is_preview=base is None):
             yield AssignedKey(row, code, card or "")
 
 
