@@ -211,9 +211,7 @@ def _apply_rows(context: Context, claim: ChunkClaim, batch: Batch) -> bool:
     rows = None if batch.on_error is OnError.REJECT else claim.job["portion_rows"] or FIRST_CHUNK_ROWS
     deliveries: Iterable[str] = ()
     with batch_session(context) as work:
-        if not work.sqlite:
-            # A worker that is paused in its transaction must not hold the account's lock for ever.
-            work.execute(f"SET LOCAL idle_in_transaction_session_timeout = {lease_ms(context)}")
+        work.limit_idle_time(lease_ms(context))
         staged = None
         try:
             staged = stage(work, batch, read_rows(batch, context.digests, start, rows))
@@ -258,7 +256,7 @@ def _end_job(
     work: BatchTransaction, claim: ChunkClaim, status: str, error: ApiError | None = None
 ) -> tuple[dict[str, object], Iterable[str]]:
     """Give the batch its last status. Returns the job's columns and the deliveries that report it."""
-    now = jobs.session_clock_ms(work)
+    now = work.clock_ms()
     batches.set_status(work, claim.account, claim.batch_id, status)
     event = WebhookEvent.FAILED if error else WebhookEvent.IMPORTED
     deliveries = webhooks.add_deliveries(work, claim.account, claim.batch_id, event, now)

@@ -78,7 +78,7 @@ def _add_job(
         number = apply.next_change(work, batch.account)
         batches.insert_batch(work, {**batch_columns(batch, batch_id, number, now), "status": values["state"]})
         ids = {"account_id": batch.account, "batch_id": batch_id, "request_ref": request_ref}
-        due_at = jobs.session_clock_ms(work) + lease_ms(context)
+        due_at = work.clock_ms() + lease_ms(context)
         jobs.add_job(work, {**ids, "phase": COUNT_PHASE, "updated_at": now, "due_at": due_at, **values})
         if batch.request_key is not None:
             batches.store_idempotency_key(work, batch.account, batch.request_key, batch.request_digest, batch_id, now)

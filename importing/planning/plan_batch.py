@@ -20,7 +20,7 @@ from importing.errors import ApiError, Problem
 from importing.fields import Field, FieldDestination
 from importing.planning import generate_keys, merge_rows
 from importing.planning.dependent_rows import ResolvedRows, exists_problem, resolve
-from storage import assigned_keys, create_only, generated_keys, match, merged_rows, staging, unique_values
+from storage import generated_keys, match, merged_rows, staging, unique_values
 from storage.batch_transaction import BatchTransaction
 from storage.write_modes import BatchShape
 
@@ -136,9 +136,9 @@ def make_plan(
     if batch.mode is Mode.CREATE:
         existing = DiskList(
             exists_problem(row, code, card, bool(by_code))
-            for row, code, card, by_code in create_only.list_matched(work, account)
+            for row, code, card, by_code in match.list_matched(work, account)
         )
-        create_only.drop_matched(work)
+        match.drop_matched(work)
     is_plain = not match_counts.dependent and batch.mode is not Mode.CREATE
     matched = match_counts.matches if is_plain else match.count_matched(work)
     draws_keys = checked.without_code > 0 or batch.card_digits is not None
@@ -169,7 +169,7 @@ def list_assigned_keys(
 ) -> Iterator[AssignedKey]:
     """The keys that the sender learns: of rows without a code, and drawn cards. `base` None: a preview, which draws none."""
     if staged.checked.without_code or batch.card_digits is not None:
-        for row, code, card in assigned_keys.list_assigned_keys(work, batch.account, base):
+        for row, code, card in generated_keys.list_assigned_keys(work, batch.account, is_preview=base is None):
             yield AssignedKey(row, code, card or "")
 
 

@@ -22,7 +22,7 @@ from storage.batch_transaction import BatchTransaction
 from storage.engine import now_ms
 from storage.queries import batches, webhooks
 from storage.tables import DOCUMENT_COLUMNS, PROFILE_COLUMNS
-from storage.undo import apply_undo, keys, outcomes, plan_sql
+from storage.undo import apply_undo, keys, plan_sql
 from storage.undo.plan_sql import ChangeRange
 
 FIELD_OF_KEY = {"username_key": "customer_username"}
@@ -158,11 +158,11 @@ def _undo_one_by_one(work: BatchTransaction, request: _UndoRequest, undo_id: str
     for number, change in enumerate(request.changes, first):
         plan = _plan_undo(work, request, request.span(change, change), conflicts_so_far)
         conflicts_so_far += plan.conflicts
-        outcomes.add_outcomes(work)
+        plan_sql.add_outcomes(work)
         _apply_undo(work, request, plan, undo_id, number)
         plan_sql.clear_plan(work)
     conflicts = _load_conflicts(work, request.account) if conflicts_so_far else DiskList[Conflict]()
-    return UndoOutcome(undo_id, request.batch_id, *outcomes.count_outcomes(work), conflicts)
+    return UndoOutcome(undo_id, request.batch_id, *plan_sql.count_outcomes(work), conflicts)
 
 
 def _apply_undo(work: BatchTransaction, request: _UndoRequest, plan: _UndoPlan, undo_id: str, number: int) -> None:
@@ -182,7 +182,7 @@ def _plan_undo(
     """
     account = request.account
     undo_counts = plan_sql.gather_customers(work, span, request.uniques, ranges=ranges)
-    field_conflicts: DiskList[outcomes.ConflictRow] = DiskList()
+    field_conflicts: DiskList[plan_sql.ConflictRow] = DiskList()
     if undo_counts.later:
         plan_sql.store_undo_values(work, DiskList(_undo_values(work, account, field_conflicts)))
         plan_sql.mark_differing_fields(work, account)
@@ -192,20 +192,20 @@ def _plan_undo(
         for number, code, kind, current in keys.list_blocked(work, account):
             field_conflicts.append((number, FIELD_OF_KEY.get(kind, kind), code or "", current or "", current or ""))
         keys.unmark_blocked_only(work, account)
-    conflicts = outcomes.add_conflicts(work, conflicts_so_far, field_conflicts)
+    conflicts = plan_sql.add_conflicts(work, conflicts_so_far, field_conflicts)
     if conflicts > conflicts_so_far:
-        outcomes.mark_conflicts(work, conflicts_so_far)
+        plan_sql.mark_conflicts(work, conflicts_so_far)
     if undo_counts.without_difference or has_undo_keys:
         plan_sql.mark_differing_others(work, account, request.campaigns, request.sign)
-    counts = plan_sql.count_outcomes(work, undo_counts.made)
+    counts = plan_sql.count_planned(work, undo_counts.made)
     if counts[2]:
         kept = DiskList((number, "customer", code, "", "") for number, code in plan_sql.list_kept(work, account))
-        conflicts = outcomes.add_conflicts(work, conflicts, kept)
+        conflicts = plan_sql.add_conflicts(work, conflicts, kept)
     return _UndoPlan(span, undo_counts, has_undo_keys, conflicts - conflicts_so_far, counts)
 
 
 def _undo_values(
-    work: BatchTransaction, account: int, field_conflicts: DiskList[outcomes.ConflictRow]
+    work: BatchTransaction, account: int, field_conflicts: DiskList[plan_sql.ConflictRow]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for images in plan_sql.list_written_since(work, account):
         image, row_conflicts = plan_field_undo(images)
@@ -215,7 +215,7 @@ def _undo_values(
 
 
 def _load_conflicts(work: BatchTransaction, account: int) -> DiskList[Conflict]:
-    return DiskList(Conflict(*row) for row in outcomes.list_conflicts(work, account))
+    return DiskList(Conflict(*row) for row in plan_sql.list_conflicts(work, account))
 
 
 def plan_field_undo(images: plan_sql.CustomerImages) -> tuple[dict[str, Any], list[Conflict]]:

@@ -22,7 +22,7 @@ PROBLEM, WARNING, CONFLICT = "problem", "warning", "conflict"
 # The newest number that a change or a batch of the account `a` has. Looked up, not counted in the account's row: while
 # anybody's transaction goes on, PostgreSQL keeps all versions of a row, and whoever looks at it goes through them.
 NEWEST_NUMBER = (
-    "{most}(a.last_change, coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = a.id), 0), "
+    "{greatest}(a.last_change, coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = a.id), 0), "
     "coalesce((SELECT max(n.number) FROM batch n WHERE n.account_id = a.id), 0))"
 )
 PROBLEM_COLUMNS = ("account_id", "batch_id", "kind", "n", "row", "field", "code", "value", "written", "ref")
@@ -307,17 +307,13 @@ def mark_chain_undone(work: BatchTransaction, account: int, root: str) -> None:
 
 
 def lock_root(work: BatchTransaction, account: int, batch_id: str) -> None:
-    """Let nobody cancel or resume the import that a batch descends from, until the write transaction ends.
-
-    SQLite has one writer at a time as it is.
-    """
-    if not work.sqlite:
-        work.execute(
-            "SELECT id FROM batch WHERE account_id = :account AND id = (SELECT root FROM batch "
-            "WHERE account_id = :account AND id = :batch) FOR UPDATE",
-            account=account,
-            batch=batch_id,
-        )
+    """Let nobody cancel or resume the import that a batch descends from, until the write transaction ends."""
+    work.lock_rows(
+        "SELECT id FROM batch WHERE account_id = :account AND id = (SELECT root FROM batch "
+        "WHERE account_id = :account AND id = :batch)",
+        account=account,
+        batch=batch_id,
+    )
 
 
 def has_grown_since(work: SqlConnection, account: int, root: str, number: int) -> bool:

@@ -14,12 +14,12 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, text, upd
 
 from storage.batch_transaction import BatchTransaction
 from storage.engine import now_ms
+from storage.sql_dialect import SELECT_CLOCK_MS
 from storage.tables import batch
 from storage.tables_jobs import failed_row, job, job_input
 
 ACTIVE_STATES = ("queued", "running")
 ROWS_PER_CHUNK = 1000
-DATABASE_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
 class ClaimLost(Exception):
@@ -40,7 +40,7 @@ def clock_ms(connection: Connection) -> int:
     """Now, in milliseconds, by the one clock that all hosts share: the database's, on SQLite this machine's."""
     if connection.dialect.name == "sqlite":
         return now_ms()
-    return int(connection.execute(text(f"SELECT {DATABASE_CLOCK}")).scalar_one())
+    return int(connection.execute(text(SELECT_CLOCK_MS)).scalar_one())
 
 
 def claim_chunk(connection: Connection, batch_id: str, portion: int, token: str, lease: int) -> ChunkClaim | None:
@@ -82,11 +82,6 @@ def _update_if_claimed(connection: Connection, claim: ChunkClaim, **values: obje
     return connection.execute(update(job).where(*conditions, job.c.state == "running").values(**values)).rowcount
 
 
-def session_clock_ms(work: BatchTransaction) -> int:
-    """What `clock` says, asked by a workspace."""
-    return now_ms() if work.sqlite else work.number(f"SELECT {DATABASE_CLOCK}")
-
-
 def check_claim(work: BatchTransaction, claim: ChunkClaim) -> None:
     """Look whether a claim still stands, before the work of a portion. Raises Fenced."""
     result = work.number(
@@ -102,7 +97,7 @@ def check_claim(work: BatchTransaction, claim: ChunkClaim) -> None:
 
 def finish_chunk(work: BatchTransaction, claim: ChunkClaim, lease: int, **values: object) -> None:
     """Write a portion down as done, with the columns that it changes: the end of its transaction. Raises Fenced."""
-    now = session_clock_ms(work)
+    now = work.clock_ms()
     values = {
         "token": "",
         "due_at": now + lease,
@@ -252,18 +247,8 @@ def list_stale_inputs(connection: Connection, since: int, ended_since: int) -> l
 
 def add_failed_rows(work: BatchTransaction, account: int, batch_id: str, rows: Iterable[tuple[int, str]]) -> None:
     """Keep the cells of failed rows: (row, JSON list)."""
-    work.fill("failed_row", ("account_id", "batch_id", "row", "cells"), _chunks(account, batch_id, rows))
-
-
-def _chunks(account: int, batch_id: str, rows: Iterable[tuple[int, str]]) -> Iterable[list[tuple[object, ...]]]:
-    chunk: list[tuple[object, ...]] = []
-    for row, cells in rows:
-        chunk.append((account, batch_id, row, cells))
-        if len(chunk) == ROWS_PER_CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    failed_rows = ((account, batch_id, row, cells) for row, cells in rows)
+    work.fill_rows("failed_row", ("account_id", "batch_id", "row", "cells"), failed_rows)
 
 
 def stream_failed_rows(connection: Connection, account: int, batch_id: str) -> Iterable[tuple[int, str]]:

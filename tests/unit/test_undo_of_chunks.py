@@ -16,9 +16,8 @@ from importing.errors import ApiError
 from importing.jobs import chunk, lifecycle
 from importing.undo import availability, undo_batch
 from storage import tables
-from storage.batch_transaction import BatchTransaction
+from storage.batch_transaction import ROWS_PER_CHUNK, BatchTransaction
 from storage.queries import batches
-from storage.undo import outcomes, plan_sql
 from tests.support import chunked_batches
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import HeldQueue, batch, rows
@@ -274,7 +273,7 @@ def test_a_job_that_was_resumed_is_undone_whole_not_by_half(
 
 
 def test_conflicts_beyond_a_page_come_in_the_order_of_customers(actual: Actual) -> None:
-    many = plan_sql.ROWS_PER_CHUNK + outcomes.ROWS_PER_CHUNK + 7
+    many = 2 * ROWS_PER_CHUNK + 7
     names = [f"k{n:05}" for n in range(many)]
     actual.apply(lines(*(f"{name} - ann -" for name in names)))
     batch_id = actual.apply(lines(*(f"{name} - bob -" for name in names))).id

@@ -22,9 +22,10 @@ from importing.undo import availability
 from server import maintenance
 from storage.engine import Database, Kind
 from storage.postgres.connection import WHOLE_TABLE_PLANS
+from storage.postgres.dialect import postgres_sql
 from storage.queries import batches, customers
 from storage.sql_connection import SqlConnection
-from storage.sql_dialect import postgres_sql, sqlite_sql
+from storage.sqlite.dialect import sqlite_sql
 from storage.sqlite.drop_statistics import drop_statistics
 from storage.tables import customer
 from tests.support.demo_accounts import Demo
