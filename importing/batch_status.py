@@ -68,7 +68,7 @@ class BatchStatus(NamedTuple):
     id: str
     kind: str
     status: str
-    face: str
+    protocol: str
     user_id: str
     progress: BatchProgress
     counts: Counts
@@ -96,14 +96,14 @@ def list_batches(
     context: Context,
     account: int,
     *,
-    face: str | None = None,
+    protocol: str | None = None,
     before: int | None = None,
     offset: int = 0,
     length: int = 20,
 ) -> Sequence[BatchStatus]:
-    """Batches of the account, newest first: of one protocol (`face`), created before a time (milliseconds), or all."""
+    """Batches of the account, newest first: of one protocol, created before a time (milliseconds), or all."""
     with context.database.read_connection() as work:
-        return [make_status(row) for row in batches.list_with_job(work, account, face, before, offset, length)]
+        return [make_status(row) for row in batches.list_with_job(work, account, protocol, before, offset, length)]
 
 
 def make_status(row: BatchRow) -> BatchStatus:

@@ -106,7 +106,7 @@ def deliver(context: Context, delivery_id: str, options: PostOptions | None = No
         return
     try:
         result = _post_delivery(context, claim, options or _post_options(context))
-    except Exception as error:  # no error may end the worker; messages of errors may contain the URL
+    except Exception as error:  # the outermost door; messages of errors may contain the URL
         log.error("delivery %s failed: %s", delivery_id, type(error).__qualname__)
         result = PostResult(0, f"internal error: {type(error).__qualname__}")
     # If the result cannot be stored, the delivery is made again after its lease.
@@ -198,7 +198,7 @@ def _batch_message(row: batches.BatchRow) -> dict[str, object]:
         "id": batch.id,
         "kind": batch.kind,
         "status": batch.status,
-        "face": batch.face,
+        "face": batch.protocol,
         "created_at": iso_seconds(batch.created_at),
         "started_at": iso_seconds(batch.started_at) if batch.started_at else None,
         "ended_at": iso_seconds(batch.ended_at) if batch.ended_at else None,

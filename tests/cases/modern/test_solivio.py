@@ -70,7 +70,7 @@ class TestWhoMay:
         reply = send(signed_in, "name\nAcme\n,\n")
         found = batch_status.find_batch(context, account.number, reply.headers["X-Batch-Id"])
         assert found is not None
-        assert (found.face, found.user_id, found.counts.new) == ("solivio", "ann@example.com", 1)
+        assert (found.protocol, found.user_id, found.counts.new) == ("solivio", "ann@example.com", 1)
 
 
 class TestTheBody:
