@@ -17,6 +17,7 @@ from settings import load_settings
 from storage import tables
 from tests.conftest import Blank
 from tests.support.command_line import CommandLine, installation
+from tests.support.job_queries import origin_of
 from tests.support.strategies import profile
 
 FILE = """code,card_number,first_name,last_name,phone
@@ -154,6 +155,11 @@ class TestHistory:
         assert [row["id"] for row in found] == [ids[2], ids[1]]
         assert (found[0]["face"], found[0]["mode"], found[0]["ignored"]) == ("cli", "ignore", 2)
         assert tillgate.ok("batches", "greatwidgets").out.count("\n") == 4
+
+    def test_the_delimiter_is_stored(self, tillgate: CommandLine) -> None:
+        file = write("code|phone\n1|555-0001\n")
+        batch = tillgate.ok("import", "greatwidgets", file, "--delimiter", "pipe", "--json").json["batch_id"]
+        assert origin_of(open_context(load_settings()), batch) == (None, "|", None, None)
 
     def test_batch_has_its_problems(self, tillgate: CommandLine) -> None:
         file = write("code,custom_date\n1,tomorrow\n2,2020-01-01\n")
