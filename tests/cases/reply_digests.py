@@ -1,7 +1,7 @@
 """Digests of the replies to the cases of fixtures/legacy, byte for byte, in every format.
 
-`python -m tests.cases.reply_digests` writes them anew. What two runs never have in common is replaced before: codes,
-cards and batch ids by their placeholders, times and durations by `{stamp}` and `{seconds}`.
+`python -m tests.cases digests` writes them anew. What differs between two runs is replaced before: codes, cards and
+batch ids by their placeholders, times and durations by `{stamp}` and `{seconds}`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import hashlib
 import json
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from webtest import TestApp  # type: ignore[import-untyped]
@@ -19,7 +21,7 @@ from crypto.digests import Digests
 from importing.context import Context
 from storage import migrate
 from storage.engine import Database
-from tests.cases.legacy.case_files import cases
+from tests.cases.legacy.case_files import Case
 from tests.cases.legacy.placeholders import Placeholders
 from tests.cases.replay import replay
 from tests.conftest import SECRET, settings_for
@@ -38,8 +40,13 @@ _STAMP = re.compile(
 
 def digest(reply: Reply, placeholders: Placeholders) -> str:
     """The SHA-256 of a reply's status, content type and body."""
-    text = _STAMP.sub(r"\1{stamp}", _SECONDS.sub(r"\1{seconds}", placeholders.emptied(reply.text)))
+    text = without_times(placeholders.emptied(reply.text))
     return hashlib.sha256(f"{reply.status}\n{reply.headers['Content-Type']}\n{text}".encode()).hexdigest()
+
+
+def without_times(text: str) -> str:
+    """A reply with `{seconds}` and `{stamp}` in the place of durations and times."""
+    return _STAMP.sub(r"\1{stamp}", _SECONDS.sub(r"\1{seconds}", text))
 
 
 def place(form: Format, number: int) -> str:
@@ -49,35 +56,34 @@ def place(form: Format, number: int) -> str:
 
 def stored() -> dict[str, dict[str, str]]:
     """The digests by case and place."""
-    found: dict[str, dict[str, str]] = json.loads(FILE.read_text(encoding="utf-8"))
-    return found
+    digests: dict[str, dict[str, str]] = json.loads(FILE.read_text(encoding="utf-8"))
+    return digests
 
 
-def compute(world: World, client: TestApp) -> dict[str, dict[str, str]]:
-    """The digests of today's replies."""
-    found: dict[str, dict[str, str]] = {}
-    for case in cases():
-        found[case.name] = {}
-        for form in Format:
-            placeholders = Placeholders()
-            played = replay(world, client, case, Encoding.URLENCODED, form, placeholders)
-            for number, (_, reply) in enumerate(played, 1):
-                found[case.name][place(form, number)] = digest(reply, placeholders)
-    return found
+def store(digests: dict[str, dict[str, str]]) -> None:
+    """Write the file, the cases by their names."""
+    FILE.write_text(json.dumps(dict(sorted(digests.items())), indent=1) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    """Write the digests of today's replies down."""
+def compute(world: World, client: TestApp, case: Case) -> dict[str, str]:
+    """The digests of a case's replies, by place."""
+    digests = {}
+    for form in Format:
+        placeholders = Placeholders()
+        played = replay(world, client, case, Encoding.URLENCODED, form, placeholders)
+        for number, (_, reply) in enumerate(played, 1):
+            digests[place(form, number)] = digest(reply, placeholders)
+    return digests
+
+
+@contextmanager
+def opened_world() -> Iterator[tuple[World, TestApp]]:
+    """A new SQLite database with the demo accounts, and the application on it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         database = Database(f"sqlite:///{folder / 'tillgate.db'}", folder)
         migrate.upgrade(database)
         context = Context(database=database, digests=Digests(SECRET), queue=HeldQueue())
         world = World(context, open_accounts(context)[0])
-        found = compute(world, TestApp(create_app(settings_for(database), context)))
+        yield world, TestApp(create_app(settings_for(database), context))
         database.dispose()
-    FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

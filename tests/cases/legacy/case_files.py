@@ -20,6 +20,10 @@ _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTAL
 _PLAIN = {b"t": b"\t", b"r": b"\r", b"n": b"\n", b"s": b" ", b"\\": b"\\"}
 
 
+class MissingReply(AssertionError):
+    """A case has no file for a reply. Only this case fails."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is sent, as bytes, in order; and HTTP headers besides. `later`: when the jobs that wait are done."""
@@ -31,11 +35,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of a case with the replies wanted: `xml` is the text of the file, `json` the tree."""
+    """One request of a case, and the files of the replies that it must get."""
 
     request: str
-    xml: str
-    json: Any
+    xml_file: Path
+    json_file: Path
+
+    @property
+    def xml(self) -> str:
+        """The text of the file. Raises MissingReply."""
+        return _read_reply(self.xml_file)
+
+    @property
+    def json(self) -> Any:
+        """The tree in the file. Raises MissingReply."""
+        return json.loads(_read_reply(self.json_file))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ class Case:
 
 def cases() -> list[Case]:
     """All cases, by name."""
-    return [_case(folder) for folder in sorted(FOLDER.iterdir()) if folder.is_dir()]
+    return [read_case(folder) for folder in sorted(FOLDER.iterdir()) if folder.is_dir()]
 
 
 def read_request(text: str) -> Request:
@@ -66,18 +80,23 @@ def read_request(text: str) -> Request:
     return Request(tuple((_bytes(name), _bytes(value)) for name, value in sent), headers, LATER in text.split("\n"))
 
 
-def _case(folder: Path) -> Case:
+def read_case(folder: Path) -> Case:
+    """The case in a folder."""
     names = sorted(path.stem.removeprefix("request") for path in folder.glob("request*.txt"))
     before = _json(folder / "before.json", [])
     return Case(folder.name, before, tuple(_step(folder, name) for name in names), _json(folder / "after.json", before))
 
 
 def _step(folder: Path, name: str) -> Step:
-    return Step(
-        (folder / f"request{name}.txt").read_text(encoding="utf-8"),
-        (folder / f"reply{name}.xml").read_text(encoding="utf-8"),
-        _json(folder / f"reply{name}.json", None),
-    )
+    request = (folder / f"request{name}.txt").read_text(encoding="utf-8")
+    return Step(request, folder / f"reply{name}.xml", folder / f"reply{name}.json")
+
+
+def _read_reply(file: Path) -> str:
+    if not file.exists():
+        name = file.parent.name
+        raise MissingReply(f"{name}/{file.name} is missing; to write it: python -m tests.cases generate {name}")
+    return file.read_text(encoding="utf-8")
 
 
 def _json(path: Path, absent: Any) -> Any:

@@ -7,6 +7,7 @@ placeholder is the same value wherever it stands in the case, and two different 
 from __future__ import annotations
 
 import re
+from itertools import count
 
 _PLACEHOLDER = re.compile(r"\{(?:(code|batch) (\w+)|card of (\d+) digits (\w+)|(seconds)|(stamp))\}")
 
@@ -21,6 +22,12 @@ class Placeholders:
         """From now on the placeholder means this value. Fails where another one has it."""
         assert value not in self._known.values(), f"{name} is not new: {value}"
         self._known[name] = value
+
+    def learn_next(self, kind: str, value: str) -> None:
+        """The value gets the next placeholder of its kind (`code`, `card of 10 digits`), unless it has one."""
+        if value not in self._known.values():
+            number = next(n for n in count(1) if f"{{{kind} {n}}}" not in self._known)
+            self.learn(f"{{{kind} {number}}}", value)
 
     def filled(self, text: str) -> str:
         """The text with the known ones replaced."""
