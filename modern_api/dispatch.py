@@ -16,7 +16,7 @@ from importing.errors import ApiError, ErrorCategory
 from modern_api.json_stream import json_response
 from modern_api.routes import ApiCall, ModernOptions, ModernProtocol, Refusal, Route
 from transport.rate import Standing, Whose, tightest
-from transport.unexpected_errors import fault_of
+from transport.unexpected_errors import to_api_error
 
 DEFAULT_RETRY_SECONDS = 5
 # Not 409: clients of these protocols send that again, but the key never fits another file.
@@ -92,7 +92,7 @@ class Dispatcher:
         try:
             response = self._handled(request_id, path, rate_headers)
         except Exception as error:  # the outermost door
-            response = refusal(self._protocol, fault_of(error, request_id, log), request_id, path)
+            response = refusal(self._protocol, to_api_error(error, request_id, log), request_id, path)
             if response.status_code == 405:
                 response.headers["Allow"] = self._allowed
         response.headers.update(rate_headers)

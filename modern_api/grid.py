@@ -15,9 +15,10 @@ from importing.batch_status import ENDED_STATUSES, BatchStatus
 from importing.context import Context
 from importing.errors import ApiError, Problem
 from importing.fields import Field, FieldDestination, FieldKind
+from importing.times import iso_milliseconds
 from modern_api import credentials
 from modern_api.csv_upload import CsvFormat, accepted
-from modern_api.job_replies import failed_rows, failure_of, iso_time, job_of
+from modern_api.job_replies import failed_rows, failure_of, job_of
 from modern_api.json_stream import json_response
 from modern_api.routes import ApiCall, FileBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
 
@@ -162,7 +163,7 @@ def _job_document(job: BatchStatus) -> dict[str, object]:
         "progress": job.progress,
     }
     if job.status in ENDED_STATUSES:
-        document["completedAt"] = iso_time(job.ended_at)
+        document["completedAt"] = iso_milliseconds(job.ended_at)
     for error in _file_errors(job):
         document |= {name: error[name] for name in ("code", "message", "details")}
     return document

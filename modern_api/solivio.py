@@ -28,7 +28,7 @@ from importing.reading.row_reader import read_first_row
 from modern_api.csv_upload import MAX_COLUMNS, delimiter_of
 from modern_api.json_stream import json_body, json_response
 from modern_api.routes import STATUSES, ApiCall, JsonBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
-from transport.session_cookie import SESSION_SECURITY, is_foreign, pass_of
+from transport.session_cookie import SESSION_SECURITY, is_foreign, session_cookie
 
 NAME = "solivio"
 PATH = "/api/customers/import"
@@ -113,7 +113,7 @@ def authenticate(context: Context, request: Request) -> Sender:
     """The administrator who is signed in. Raises foreign_origin and not_signed_in."""
     if is_foreign(request):
         raise ApiError("foreign_origin")
-    session = admin_sessions.find_session(context, pass_of(request))
+    session = admin_sessions.find_session(context, session_cookie(request))
     if session is None:
         raise ApiError("not_signed_in")
     admin = session.admin

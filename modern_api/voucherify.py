@@ -19,9 +19,10 @@ from importing.batch_status import ENDED_STATUSES, BatchStatus
 from importing.context import Context
 from importing.errors import ApiError
 from importing.fields import Field, FieldDestination, FieldKind
+from importing.times import iso_milliseconds
 from modern_api import credentials
 from modern_api.csv_upload import CsvFormat, accepted
-from modern_api.job_replies import failed_rows, failure_of, iso_time, job_of
+from modern_api.job_replies import failed_rows, failure_of, job_of
 from modern_api.json_stream import json_response
 from modern_api.routes import ApiCall, FileBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
 from transport.rate import Standing
@@ -195,8 +196,8 @@ def _action(job: BatchStatus) -> dict[str, object]:
         "id": ID_PREFIX + job.id,
         "type": "CUSTOMERS.IMPORT_CSV",
         "status": status,
-        "created_at": iso_time(job.created_at),
-        "updated_at": iso_time(job.updated_at or job.created_at),
+        "created_at": iso_milliseconds(job.created_at),
+        "updated_at": iso_milliseconds(job.updated_at or job.created_at),
         "request_id": job.request_ref,
         "processing_time": job.milliseconds,
         "progress": 100 if status == "DONE" else job.progress.percent,
