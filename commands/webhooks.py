@@ -1,4 +1,4 @@
-"""`tillgate webhook`: the URLs of an account that are told of finished batches."""
+"""`tillgate webhook`: the URLs of an account that receive finished batches."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class LegacyEndpoint:
     """The functions that Flask calls for a request of this protocol, in their order."""
 
     def __init__(self, context: Context, options: LegacyOptions) -> None:
-        self._core = context
+        self._context = context
         self._options = options
 
     def begin(self) -> Response | None:
@@ -163,7 +163,7 @@ class LegacyEndpoint:
         if call.imports and not access.may_import:
             raise ApiError("no_permission")
         key = request.headers.get("Idempotency-Key", "").strip()
-        return call.serve(CallContext(self._core, access, form, key, state.request_id))
+        return call.serve(CallContext(self._context, access, form, key, state.request_id))
 
     def _read_form(self, state: RequestState) -> Form:
         def admit(fields: Mapping[str, str]) -> None:
@@ -203,7 +203,7 @@ class LegacyEndpoint:
             state.credentials = sent
             try:
                 address = request.remote_addr or ""
-                state.access = authenticate(self._core, *sent, address)
+                state.access = authenticate(self._context, *sent, address)
             except ApiError as error:
                 state.access = error
         if not isinstance(state.access, Access):

@@ -269,14 +269,13 @@ PROTOCOL = ModernProtocol(
             "uploadCustomersCsv",
             "Upload customers via CSV file",
             upload_csv,
-            {
-                202: ReplySpec(
-                    GridQueued,
-                    "The file is queued.",
-                    {"jobId": _EXAMPLE_JOB, "status": "PENDING"},
-                    next_call=("getBulkCustomerImportJob", "job_id", "jobId"),
-                )
-            },
+            ReplySpec(
+                GridQueued,
+                "The file is queued.",
+                {"jobId": _EXAMPLE_JOB, "status": "PENDING"},
+                next_call=("getBulkCustomerImportJob", "job_id", "jobId"),
+                status=202,
+            ),
             (400, 401, 403, 413, 422, 429, 500, 503),
             body=FileBody(
                 "umaAddress,platformCustomerId,customerType,fullName,birthDate,addressLine1,city,state,postalCode,country\n"
@@ -291,27 +290,25 @@ PROTOCOL = ModernProtocol(
             "getBulkCustomerImportJob",
             "Get bulk import job status",
             get_job,
-            {
-                200: ReplySpec(
-                    GridJob,
-                    "What became of the file.",
-                    {
-                        "jobId": _EXAMPLE_JOB,
-                        "id": _EXAMPLE_JOB,
-                        "status": "COMPLETED",
-                        "progress": {"total": 2, "processed": 2, "successful": 1, "failed": 1},
-                        "completedAt": "2026-11-21T09:00:00.310Z",
-                        "errors": [
-                            {
-                                "correlationId": "k-1002",
-                                "code": "MISSING_MANDATORY_USER_INFO",
-                                "message": _EXAMPLE_PROBLEM["message"],
-                                "details": {"row": 2, **_EXAMPLE_PROBLEM, "errors": [_EXAMPLE_PROBLEM]},
-                            }
-                        ],
-                    },
-                )
-            },
+            ReplySpec(
+                GridJob,
+                "What became of the file.",
+                {
+                    "jobId": _EXAMPLE_JOB,
+                    "id": _EXAMPLE_JOB,
+                    "status": "COMPLETED",
+                    "progress": {"total": 2, "processed": 2, "successful": 1, "failed": 1},
+                    "completedAt": "2026-11-21T09:00:00.310Z",
+                    "errors": [
+                        {
+                            "correlationId": "k-1002",
+                            "code": "MISSING_MANDATORY_USER_INFO",
+                            "message": _EXAMPLE_PROBLEM["message"],
+                            "details": {"row": 2, **_EXAMPLE_PROBLEM, "errors": [_EXAMPLE_PROBLEM]},
+                        }
+                    ],
+                },
+            ),
             (401, 404, 429, 500, 503),
             path_schema=GridJobPath,
             example_errors={404: ApiError("unknown_batch", value=EXAMPLE_ID)},

@@ -211,14 +211,12 @@ PROTOCOL = ModernProtocol(
             "signInEmail",
             "Sign in with e-mail address and password",
             sign_in,
-            {
-                200: ReplySpec(
-                    SessionsSignedIn,
-                    "Signed in; the session's cookie is set.",
-                    {"redirect": False, "token": _EXAMPLE_TOKEN, "user": _EXAMPLE_USER},
-                    headers=("Set-Cookie",),
-                )
-            },
+            ReplySpec(
+                SessionsSignedIn,
+                "Signed in; the session's cookie is set.",
+                {"redirect": False, "token": _EXAMPLE_TOKEN, "user": _EXAMPLE_USER},
+                headers=("Set-Cookie",),
+            ),
             (400, 401, 403, 413, 429, 500, 503),
             body=JsonBody(
                 SessionsSignInBody, {"email": _EXAMPLE_USER["email"], "password": "correct horse battery staple"}
@@ -231,11 +229,7 @@ PROTOCOL = ModernProtocol(
             "signOut",
             "End the session",
             sign_out,
-            {
-                200: ReplySpec(
-                    SessionsSignedOut, "Nobody is signed in any more; the cookie is removed.", {"success": True}
-                )
-            },
+            ReplySpec(SessionsSignedOut, "Nobody is signed in any more; the cookie is removed.", {"success": True}),
             (403, 429, 500, 503),
         ),
         Route(
@@ -244,14 +238,12 @@ PROTOCOL = ModernProtocol(
             "getSession",
             "Who is signed in",
             get_session,
-            {
-                200: ReplySpec(
-                    SessionsSessionReply,
-                    "The session and its user; null where nobody is signed in.",
-                    {"session": _EXAMPLE_SESSION, "user": _EXAMPLE_USER},
-                    or_null=True,
-                )
-            },
+            ReplySpec(
+                SessionsSessionReply,
+                "The session and its user; null where nobody is signed in.",
+                {"session": _EXAMPLE_SESSION, "user": _EXAMPLE_USER},
+                or_null=True,
+            ),
             (429, 500, 503),
         ),
     ),

@@ -211,13 +211,11 @@ PROTOCOL = ModernProtocol(
             "importCustomers",
             "Import customers by their names",
             import_customers,
-            {
-                200: ReplySpec(
-                    SolivioImported,
-                    "Imported: how many are new, and which rows were not valid.",
-                    {"count": 2, "errors": [{"index": 2, "message": "Missing or invalid field(s): name"}]},
-                )
-            },
+            ReplySpec(
+                SolivioImported,
+                "Imported: how many are new, and which rows were not valid.",
+                {"count": 2, "errors": [{"index": 2, "message": "Missing or invalid field(s): name"}]},
+            ),
             (400, 401, 403, 413, 422, 429, 500),
             body=JsonBody(SolivioImportBody, {"content": "name;source\nKim Lee;fair\nAnn Bell;\n;shop\n"}),
             imports=True,

@@ -318,14 +318,13 @@ PROTOCOL = ModernProtocol(
             "importCustomersCsv",
             "Import and update customers using CSV",
             import_csv,
-            {
-                202: ReplySpec(
-                    VoucherifyQueued,
-                    "The file is queued.",
-                    {"async_action_id": _EXAMPLE_ID},
-                    next_call=("getAsyncAction", "action_id", "async_action_id"),
-                )
-            },
+            ReplySpec(
+                VoucherifyQueued,
+                "The file is queued.",
+                {"async_action_id": _EXAMPLE_ID},
+                next_call=("getAsyncAction", "action_id", "async_action_id"),
+                status=202,
+            ),
             (400, 401, 403, 413, 422, 429, 500, 503),
             body=FileBody(
                 "Name,Email,Source_id,Birthdate,Favourite_brands\n"
@@ -340,11 +339,7 @@ PROTOCOL = ModernProtocol(
             "getAsyncAction",
             "Get an async action",
             get_action,
-            {
-                200: ReplySpec(
-                    VoucherifyAction, "What became of the file.", {**_EXAMPLE_ACTION, "result": _EXAMPLE_RESULT}
-                )
-            },
+            ReplySpec(VoucherifyAction, "What became of the file.", {**_EXAMPLE_ACTION, "result": _EXAMPLE_RESULT}),
             (401, 404, 429, 500, 503),
             path_schema=VoucherifyActionPath,
             example_errors={404: ApiError("unknown_batch", value=_EXAMPLE_ID)},
@@ -355,18 +350,16 @@ PROTOCOL = ModernProtocol(
             "listAsyncActions",
             "List async actions, the newest first",
             list_actions,
-            {
-                200: ReplySpec(
-                    VoucherifyActionList,
-                    "The actions.",
-                    {
-                        "object": "list",
-                        "data_ref": "async_actions",
-                        "async_actions": [_EXAMPLE_ACTION],
-                        "has_more": False,
-                    },
-                )
-            },
+            ReplySpec(
+                VoucherifyActionList,
+                "The actions.",
+                {
+                    "object": "list",
+                    "data_ref": "async_actions",
+                    "async_actions": [_EXAMPLE_ACTION],
+                    "has_more": False,
+                },
+            ),
             (400, 401, 429, 500, 503),
             query_schema=VoucherifyListQuery,
             example_errors={400: ApiError("bad_limit", value="1000")},
