@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from commands.context import account_row, checked_id, opened, writing
-from commands.output import json_option, print_json, print_table, say
+from commands.output import json_option, print_rows, report, say
 from importing.account_settings import KIND_OF_TYPE
 from importing.batch import CampaignType
 from importing.times import iso_seconds
@@ -55,10 +56,8 @@ def create(account_id: str, campaign_id: str, name: str, kind: str, items: Seque
             raise click.ClickException(f"The account has a campaign {campaign_id!r} already.")
         accounts.create_campaign(connection, account, campaign_id, name, kind, pairs)
         accounts.add_audit_line(connection, account, "cli", "campaign create", campaign_id)
-    if as_json:
-        print_json({"id": campaign_id, "name": name, "type": kind, "active": True, "items": _item_objects(pairs)})
-    else:
-        say(f"The campaign {campaign_id} was made.")
+    document = {"id": campaign_id, "name": name, "type": kind, "active": True, "items": _item_objects(pairs)}
+    report(as_json, document, f"The campaign {campaign_id} was made.")
 
 
 @campaign.command(name="list")
@@ -73,7 +72,7 @@ def list_campaigns(account_id: str, as_json: bool) -> None:
     """
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
-        found = accounts.list_campaigns(connection, account)
+        campaigns = accounts.list_campaigns(connection, account)
         items = accounts.list_campaign_items(connection, account)
     rows = [
         {
@@ -82,15 +81,10 @@ def list_campaigns(account_id: str, as_json: bool) -> None:
             "items": _item_objects([(i["item_id"], i["name"]) for i in items if i["campaign_id"] == row["id"]]),
             "created_at": iso_seconds(row["created_at"]),
         }
-        for row in found
+        for row in campaigns
     ]
-    if as_json:
-        print_json(rows)
-        return
-    lines = [
-        (*(row[n] for n in ("id", "name", "type", "active")), _listed(row["items"]), row["created_at"]) for row in rows
-    ]
-    print_table(("id", "name", "type", "active", "items", "created"), lines, "The account has no campaign yet.")
+    columns = ("id", "name", "type", "active", "items", "created")
+    print_rows(as_json, rows, columns, "The account has no campaign yet.")
 
 
 @campaign.command()
@@ -131,16 +125,7 @@ def field() -> None:
 @click.option("--unique", is_flag=True, help="No two customers may have the same value.")
 @click.option("--searchable", is_flag=True, help="The console's search looks into it.")
 @json_option
-def create_field(
-    account_id: str,
-    name: str,
-    label: str,
-    kind: str,
-    choices: Sequence[str],
-    unique: bool,
-    searchable: bool,
-    as_json: bool,
-) -> None:
+def create_field(account_id: str, name: str, kind: str, choices: Sequence[str], as_json: bool, **options: Any) -> None:
     """Define a custom field; N is from 1 to 999. Pick is one of its choices, List several of them.
 
     \b
@@ -157,14 +142,11 @@ def create_field(
         account = account_row(connection, account_id)["id"]
         if any(row["number"] == number for row in accounts.list_custom_fields(connection, account)):
             raise click.ClickException(f"The account has a {name} already.")
-        values: dict[str, object] = {"label": label, "type": kind, "choices": choices, "searchable": searchable}
+        searchable, unique = options["searchable"], options["unique"]
+        values = {"label": options["label"], "type": kind, "choices": choices, "searchable": searchable}
         accounts.create_custom_field(connection, account, number, is_unique=unique, **values)
         accounts.add_audit_line(connection, account, "cli", "field create", name)
-    if as_json:
-        shown: dict[str, object] = {"name": name, **values, "unique": unique}
-        print_json(shown)
-    else:
-        say(f"The field {name} was defined.")
+    report(as_json, {"name": name, **values, "unique": unique}, f"The field {name} was defined.")
 
 
 @field.command(name="list")
@@ -178,8 +160,8 @@ def list_fields(account_id: str, as_json: bool) -> None:
       tillgate field list greatwidgets
     """
     with opened() as context, context.database.reading() as connection:
-        found = accounts.list_custom_fields(connection, account_row(connection, account_id)["id"])
-    rows: list[dict[str, object]] = [
+        fields = accounts.list_custom_fields(connection, account_row(connection, account_id)["id"])
+    rows = [
         {
             "name": f"custom_field_{row['number']}",
             **{name: row[name] for name in ("label", "type", "choices")},
@@ -187,21 +169,17 @@ def list_fields(account_id: str, as_json: bool) -> None:
             "searchable": row["searchable"],
             "created_at": iso_seconds(row["created_at"]),
         }
-        for row in found
+        for row in fields
     ]
-    if as_json:
-        print_json(rows)
-        return
-    lines = [tuple(", ".join(v) if isinstance(v, list) else v for v in row.values()) for row in rows]
     columns = ("name", "label", "type", "choices", "unique", "searchable", "created")
-    print_table(columns, lines, "The account has no custom field yet.")
+    print_rows(as_json, rows, columns, "The account has no custom field yet.")
 
 
-def _items(kind: str, given: Sequence[str]) -> list[tuple[str, str]]:
-    if bool(given) != (kind == CampaignType.BUYX):
+def _items(kind: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    if bool(texts) != (kind == CampaignType.BUYX):
         raise click.ClickException("A buyx campaign has items (--item ID=NAME); no other has.")
     pairs = []
-    for text in given:
+    for text in texts:
         item_id, _, name = (part.strip() for part in text.partition("="))
         if not item_id or not name:
             raise click.ClickException(f"Invalid item {text!r}: use ID=NAME.")
@@ -216,13 +194,8 @@ def _item_objects(pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"id": item_id, "name": name} for item_id, name in pairs]
 
 
-def _listed(items: object) -> str:
-    assert isinstance(items, list)
-    return ", ".join(f"{item['id']}={item['name']}" for item in items)
-
-
-def _choices(kind: str, given: Sequence[str]) -> list[str]:
-    choices = [choice.strip() for choice in given]
+def _choices(kind: str, texts: Sequence[str]) -> list[str]:
+    choices = [choice.strip() for choice in texts]
     if bool(choices) != (kind in ("Pick", "List")):
         raise click.ClickException("A Pick or List field has choices (--choice C); no other has.")
     for choice in choices:

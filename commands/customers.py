@@ -1,4 +1,4 @@
-"""`tillgate customers` and `tillgate export`: what the account knows of its customers, secrets never."""
+"""`tillgate customers` and `tillgate export`: the customers of an account, without secrets."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def customers(account_id: str, code: str | None, card_number: str | None, as_jso
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         fields = _custom_fields(connection, account)
-        found: Iterable[Customer] = stream_customers(connection, account)
+        selected: Iterable[Customer] = stream_customers(connection, account)
         if code is not None or card_number is not None:
             one = find_customer(connection, account, code=code, card_number=card_number)
-            found = [one] if one else []
+            selected = [one] if one else []
         if as_json:
-            print_json(as_object(customer, fields) for customer in found)
+            print_json(as_object(customer, fields) for customer in selected)
             return
         names = (*KEYS, "first_name", "last_name", "custom_date", "email", "phone")
-        rows = ((*(customer.row[name] for name in names), _balances(customer)) for customer in found)
+        rows = ((*(customer.row[name] for name in names), _balances(customer)) for customer in selected)
         print_table((*names, "campaigns"), rows, "There is no such customer.")
 
 
@@ -68,11 +68,11 @@ def export(account_id: str, form: str) -> None:
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         fields = _custom_fields(connection, account)
-        found = stream_customers(connection, account)
+        customers = stream_customers(connection, account)
         if form == "csv":
-            _write_csv(found, fields)
+            _write_csv(customers, fields)
         else:
-            for customer in found:
+            for customer in customers:
                 sys.stdout.write(json.dumps(as_object(customer, fields), ensure_ascii=False) + "\n")
 
 
@@ -92,11 +92,11 @@ def as_object(customer: Customer, fields: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _write_csv(found: Iterator[Customer], fields: Sequence[str]) -> None:
+def _write_csv(customers: Iterator[Customer], fields: Sequence[str]) -> None:
     # RFC 4180's line ends, whatever the system's.
     writer = csv.writer(sys.stdout, lineterminator="\r\n")
     writer.writerow((*COLUMNS, *fields))
-    for customer in found:
+    for customer in customers:
         custom: Mapping[str, str] = customer.row["custom_fields"]
         values = (*(customer.row[name] or "" for name in COLUMNS), *(custom.get(name, "") for name in fields))
         writer.writerow([guard(value) for value in values])

@@ -1,4 +1,4 @@
-"""What ended a command, in a sentence for the person who ran it."""
+"""The sentence about an error that ended a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.engine import Busy
 
 
 def sentence_of(error: Exception) -> str | None:
-    """The sentence about an error that can be expected; None for any other."""
+    """The sentence about an expected error; None for any other."""
     if isinstance(error, ApiError):
         return error.message
     if isinstance(error, BadSettings):

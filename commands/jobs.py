@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
-from commands.context import opened
+from commands.context import batch_row, opened
 from commands.output import json_option, print_json, say
 from importing import batch_status, failed_rows
 from importing.context import Context
-from importing.errors import ApiError
 from importing.jobs import lifecycle
-from storage.queries import batches as stored
 
 
 @click.command()
@@ -27,10 +25,7 @@ def cancel(batch_id: str, as_json: bool) -> None:
     Example:
       tillgate cancel 3f0c1a52c7b94f1f
     """
-    with opened() as context:
-        account = _account_of(context, batch_id)
-        lifecycle.cancel(context, account, batch_id, "cli")
-        _show(context, account, batch_id, as_json)
+    _change(lifecycle.cancel, batch_id, as_json)
 
 
 @click.command()
@@ -43,10 +38,7 @@ def resume(batch_id: str, as_json: bool) -> None:
     Example:
       tillgate resume 3f0c1a52c7b94f1f
     """
-    with opened() as context:
-        account = _account_of(context, batch_id)
-        lifecycle.resume(context, account, batch_id, "cli")
-        _show(context, account, batch_id, as_json)
+    _change(lifecycle.resume, batch_id, as_json)
 
 
 @click.command()
@@ -74,24 +66,23 @@ def failed(batch_id: str, file: str) -> None:
 
 def _account_of(context: Context, batch_id: str) -> int:
     with context.database.reading() as connection:
-        row = stored.find_anywhere(connection, batch_id)
-    if row is None:
-        raise ApiError("unknown_batch", value=batch_id)
-    return int(row["account_id"])
+        return int(batch_row(connection, batch_id)["account_id"])
 
 
-def _show(context: Context, account: int, batch_id: str, as_json: bool) -> None:
-    found = batch_status.find_batch(context, account, batch_id)
-    if found is None:
-        raise ApiError("unknown_batch", value=batch_id)
+def _change(change: Callable[[Context, int, str, str], object], batch_id: str, as_json: bool) -> None:
+    with opened() as context:
+        account = _account_of(context, batch_id)
+        change(context, account, batch_id, "cli")
+        batch = batch_status.find_batch(context, account, batch_id)
+    assert batch is not None
     if as_json:
-        print_json({"id": found.id, "status": found.status})
+        print_json({"id": batch.id, "status": batch.status})
     else:
-        click.echo(f"The batch {found.id} is {found.status}.")
+        click.echo(f"The batch {batch.id} is {batch.status}.")
 
 
 def _write(path: Path, lines: Iterator[str]) -> None:
-    # Never over a file that somebody may be mending.
+    # Never overwrites: somebody may be correcting the rows of an earlier file.
     with path.open("x", encoding="utf-8", newline="") as file:
         try:
             file.writelines(lines)

@@ -41,7 +41,7 @@ def serve(host: str, port: int, workers: int) -> None:
     except process.CannotListen as error:
         raise click.ClickException(str(error)) from None
     with listener:
-        # Opened once before the processes part: the database is brought up, the secret made, and errors are told here.
+        # Opened once before the fork: this migrates the database, makes the secret and reports errors.
         with opened(settings):
             pass
         url = process.url_of(listener)
@@ -50,7 +50,7 @@ def serve(host: str, port: int, workers: int) -> None:
                 load=lambda: _application(settings),
                 listener=listener,
                 announce=lambda: click.echo(f"Tillgate is ready at {url}"),
-                work_on_jobs=lambda goes_on: _work_on_jobs(settings, goes_on, maintain=True),
+                work_on_jobs=lambda may_continue: _work_on_jobs(settings, may_continue, maintain=True),
                 workers=workers,
                 http_status=settings.legacy_status == "http",
                 log_format=settings.log_format,
@@ -62,7 +62,7 @@ def serve(host: str, port: int, workers: int) -> None:
 def worker() -> None:
     """Work on jobs until SIGTERM, beside `tillgate serve` or on other hosts.
 
-    As many as wanted may run. All need the same database, queue and secret. SIGTERM lets the current chunk finish.
+    As many as wanted may run. All need the same database, queue and secret. SIGTERM lets the chunk under way finish.
 
     \b
     Example:
@@ -81,7 +81,7 @@ def worker() -> None:
     _work_on_jobs(settings, lambda: not stop.is_set())
 
 
-def _work_on_jobs(settings: Settings, goes_on: Callable[[], bool], *, maintain: bool = False) -> None:
+def _work_on_jobs(settings: Settings, may_continue: Callable[[], bool], *, maintain: bool = False) -> None:
     from server import maintenance
     from server.job_worker import JobWorker
 
@@ -90,7 +90,7 @@ def _work_on_jobs(settings: Settings, goes_on: Callable[[], bool], *, maintain: 
     if maintain:
         threading.Thread(target=maintenance.run_until, args=(stop, context), daemon=True).start()
     try:
-        JobWorker(context).run(goes_on)
+        JobWorker(context).run(may_continue)
     finally:
         stop.set()
         context.queue.close()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping
 
 from auth import admin_sessions
 from commands.context import account_row, checked_id, opened, writing
-from commands.output import json_option, print_json, print_table, say
+from commands.output import json_option, print_rows, report, say
 from crypto import digests
 from importing.times import iso_seconds
 from storage.engine import now_ms
@@ -27,8 +27,8 @@ class Duration(click.ParamType[int]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         match = _DURATION.fullmatch(str(value).strip())
-        if isinstance(value, int) or match is None:
-            return value if isinstance(value, int) else self.fail("use a time span such as 30m, 24h or 7d", param, ctx)
+        if match is None:
+            self.fail("use a time span such as 30m, 24h or 7d", param, ctx)
         return int(match.group(1)) * _UNITS[match.group(2).lower()]
 
 
@@ -59,18 +59,16 @@ def create(user_id: str, account_id: str, key: str | None, no_import: bool, as_j
       tillgate user create john1970 --account greatwidgets --key 1959caadac9b13dcb3
     """
     checked_id(user_id, "user id")
-    key = _given_or_new(key)
+    key = _api_key(key)
     with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)
         if accounts.find_user(connection, user_id):
             raise click.ClickException(f"There is an API user {user_id!r} already; user ids are unique here.")
         accounts.create_user(connection, account["id"], user_id, context.digests.api_key(key), may_import=not no_import)
         accounts.add_audit_line(connection, account["id"], "cli", "user create", user_id)
-    if as_json:
-        print_json({"user_id": user_id, "account_id": account_id, "api_key": key, "may_import": not no_import})
-        return
-    say(f"The API user {user_id} of {account_id} was made. Its API key is shown only now:")
-    click.echo(key)
+    document = {"user_id": user_id, "account_id": account_id, "api_key": key, "may_import": not no_import}
+    sentence = f"The API user {user_id} of {account_id} was made. Its API key is shown only now:"
+    report(as_json, document, sentence, key)
 
 
 @user.command()
@@ -90,11 +88,9 @@ def rotate(user_id: str, overlap: int, as_json: bool) -> None:
         until = now_ms() + overlap
         accounts.rotate_user(connection, user_id, context.digests.api_key(key), until)
         accounts.add_audit_line(connection, row["account_id"], "cli", "user rotate", user_id)
-    if as_json:
-        print_json({"user_id": user_id, "api_key": key, "old_key_until": iso_seconds(until)})
-        return
-    say(f"The API user {user_id} has a new key, shown only now. The old one works until {iso_seconds(until)}.")
-    click.echo(key)
+    end = iso_seconds(until)
+    sentence = f"The API user {user_id} has a new key, shown only now. The old one works until {end}."
+    report(as_json, {"user_id": user_id, "api_key": key, "old_key_until": end}, sentence, key)
 
 
 @user.command()
@@ -124,13 +120,10 @@ def list_(account_id: str, as_json: bool) -> None:
       tillgate user list greatwidgets
     """
     with opened() as context, context.database.reading() as connection:
-        found = accounts.list_users(connection, account_row(connection, account_id)["id"])
-    rows = [{**{n: row[n] for n in ("user_id", "may_import", "disabled")}, **_times(row)} for row in found]
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ("user", "may import", "disabled", "old key until", "created")
-        print_table(columns, [tuple(row.values()) for row in rows], "The account has no API user yet.")
+        users = accounts.list_users(connection, account_row(connection, account_id)["id"])
+    rows = [{**{n: row[n] for n in ("user_id", "may_import", "disabled")}, **_times(row)} for row in users]
+    columns = ("user", "may import", "disabled", "old key until", "created")
+    print_rows(as_json, rows, columns, "The account has no API user yet.")
 
 
 @click.group()
@@ -146,10 +139,7 @@ def admin() -> None:
 @admin.command(name="create")
 @click.argument("email", metavar="EMAIL")
 @click.option(
-    "--account",
-    "account_id",
-    metavar="ACCOUNT",
-    help="The one account to administrate, and to import into; without it, all.",
+    "--account", "account_id", metavar="ACCOUNT", help="The one account to administrate and import into; default: all."
 )
 @click.option("--role", type=click.Choice(["admin", "user"]), default="admin", show_default=True)
 @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input.")
@@ -174,13 +164,11 @@ def create_admin(email: str, account_id: str | None, role: str, password_stdin: 
         with writing(context) as connection:
             admins.create_admin(connection, email, account, role, digest)
             accounts.add_audit_line(connection, account, "cli", "admin create", email)
-    if as_json:
-        print_json({"email": email, "account_id": account_id, "role": role})
-    else:
-        say(f"The administrator {email} was made.")
+    document = {"email": email, "account_id": account_id, "role": role}
+    report(as_json, document, f"The administrator {email} was made.")
 
 
-def _given_or_new(key: str | None) -> str:
+def _api_key(key: str | None) -> str:
     if key is None:
         return digests.new_api_key()
     # The protocols trim what is sent: with blanks around it, a key would never match.

@@ -1,4 +1,4 @@
-"""`tillgate webhook`: the URLs of an account that are told of finished batches."""
+"""`tillgate webhook`: the URLs of an account that receive finished batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from sqlalchemy import Connection, RowMapping
 
 from commands.context import account_row, opened, writing
-from commands.output import json_option, print_json, print_table, say
+from commands.output import json_option, print_rows, report, say
 from crypto.encryption import DecryptionError
 from importing.times import iso_seconds
 from storage.queries import accounts
@@ -42,16 +42,13 @@ def create(account_id: str, url: str, as_json: bool) -> None:
         with context.database.reading() as connection:
             account = account_row(connection, account_id)["id"]
         try:
-            made = deliveries.register_webhook(context, account, url)
+            hook = deliveries.register_webhook(context, account, url)
         except UrlRefused as error:
             raise click.ClickException(str(error)) from error
         with writing(context) as connection:
-            accounts.add_audit_line(connection, account, "cli", "webhook create", made.id)
-    if as_json:
-        print_json({"id": made.id, "url": made.url, "secret": made.secret})
-        return
-    say(f"The webhook {made.id} of {account_id} was made. Its secret is shown only now:")
-    click.echo(made.secret)
+            accounts.add_audit_line(connection, account, "cli", "webhook create", hook.id)
+    sentence = f"The webhook {hook.id} of {account_id} was made. Its secret is shown only now:"
+    report(as_json, {"id": hook.id, "url": hook.url, "secret": hook.secret}, sentence, hook.secret)
 
 
 @webhook.command(name="list")
@@ -67,11 +64,8 @@ def list_(account_id: str, as_json: bool) -> None:
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         rows = [_line(connection, row) for row in stored.list_webhooks(connection, account)]
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ("webhook", "url", "waiting", "failed", "last attempt", "created")
-        print_table(columns, [tuple(row.values()) for row in rows], "The account has no webhook yet.")
+    columns = ("webhook", "url", "waiting", "failed", "last attempt", "created")
+    print_rows(as_json, rows, columns, "The account has no webhook yet.")
 
 
 @webhook.command()
@@ -114,10 +108,8 @@ def test(account_id: str, webhook_id: str, as_json: bool) -> None:
             raise click.ClickException("The webhook was made under another TILLGATE_SECRET; make it again.") from error
     if not answer.is_accepted:
         raise click.ClickException(f"The webhook did not take it: {answer.error.rstrip('.')}.")
-    if as_json:
-        print_json({"id": webhook_id, "status": answer.status})
-    else:
-        say(f"The webhook answered with status {answer.status}.")
+    document = {"id": webhook_id, "status": answer.status}
+    report(as_json, document, f"The webhook answered with status {answer.status}.")
 
 
 def _line(connection: Connection, row: RowMapping) -> dict[str, object]:

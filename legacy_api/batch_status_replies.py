@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from importing import batch_status
 from importing.batch import AssignedKey
 from importing.batch_status import BatchProgress, BatchStatus
 from importing.context import Context
 from importing.errors import Problem
+from importing.times import with_space
 from importing.undo import availability
 from legacy_api.replies import (
     CallReply,
@@ -41,22 +41,13 @@ def change_reply(batch: BatchStatus) -> CallReply:
     return CallReply(success_tree(GroupNode("batch", _id_and_status(batch))))
 
 
-def format_time(milliseconds: int) -> str:
-    """A time as this protocol writes it, in UTC.
-
-    >>> format_time(1795251600000)
-    '2026-11-21 09:00:00'
-    """
-    return str(datetime.fromtimestamp(milliseconds // 1000, UTC))[: len("2026-11-21 09:00:00")]
-
-
 def batch_tree(
     batch: BatchStatus, made: Iterable[AssignedKey], problems: Iterable[Problem], undo_state: str
 ) -> GroupNode:
     """A batch with its counts, its generated codes and cards, its row problems, and whether it can be undone."""
     members: list[ReplyNode] = [
         *_id_and_status(batch),
-        TextNode("created_stamp", format_time(batch.created_at)),
+        TextNode("created_stamp", with_space(batch.created_at)),
         TextNode("user_id", batch.user_id),
         GroupNode("progress", tuple(map(TextNode, BatchProgress._fields, map(str, batch.progress)))),
         GroupNode("customers", tuple(customer_members(batch.counts, made, details=True))),

@@ -19,7 +19,7 @@ from legacy_api.request_digest import request_digest
 from legacy_api.sniffing import form_reader, is_recognisable, without_leading_blanks
 from legacy_api.spool_budget import UNAUTHENTICATED_SPOOL, SpoolLoan
 from legacy_api.urlencoded import Urlencoded
-from transport.charset import declared
+from transport.multipart import declared_charset
 from transport.request_body import read_body
 
 
@@ -85,7 +85,7 @@ def read_form(environ: Mapping[str, Any], limits: FormLimits, admit: Admit) -> F
     budget. Raises UnreadableForm for every ApiError. No request makes it raise anything else.
     """
     loan = SpoolLoan(UNAUTHENTICATED_SPOOL, limits.spool_budget)
-    label = declared(str(environ.get("CONTENT_TYPE") or ""))
+    label = declared_charset(str(environ.get("CONTENT_TYPE") or ""))
     collector = FormCollector(limits.spool_dir, loan, admit, _header_key(environ), label)
     try:
         _read_query(environ, collector)

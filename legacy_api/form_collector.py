@@ -16,8 +16,8 @@ from importing.errors import ApiError
 from importing.reading.charset import UTF_8, Charset, CharsetDetector
 from legacy_api.request_digest import is_protocol_field
 from legacy_api.spool_budget import SpoolLoan
-from transport.charset import first_charset_name
 from transport.form_sink import Sink
+from transport.multipart import first_charset_name
 
 Admit = Callable[[Mapping[str, str]], None]
 

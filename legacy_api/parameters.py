@@ -185,9 +185,6 @@ class BatchParameters(Schema):
     They are loaded in the `Context` of the sender's account.
     """
 
-    class Meta:
-        unknown = EXCLUDE
-
     delimiter = schema_fields.Raw(pre_load=_delimiter)
     overwrite_duplicates = schema_fields.Raw(pre_load=_mode)
     allow_undo = schema_fields.Raw(pre_load=is_yes)
@@ -219,4 +216,4 @@ class BatchParameters(Schema):
         return tuple(campaigns)
 
 
-_BATCH_PARAMETERS = BatchParameters()
+_BATCH_PARAMETERS = BatchParameters(unknown=EXCLUDE)

@@ -28,7 +28,7 @@ from importing.reading.row_reader import read_first_row
 from modern_api.csv_upload import MAX_COLUMNS, delimiter_of
 from modern_api.json_stream import json_body, json_response
 from modern_api.routes import STATUSES, ApiCall, JsonBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
-from transport.session_cookie import SESSION_SECURITY, is_foreign, pass_of
+from transport.session_cookie import SESSION_SECURITY, is_foreign, session_cookie
 
 NAME = "solivio"
 PATH = "/api/customers/import"
@@ -113,7 +113,7 @@ def authenticate(context: Context, request: Request) -> Sender:
     """The administrator who is signed in. Raises foreign_origin and not_signed_in."""
     if is_foreign(request):
         raise ApiError("foreign_origin")
-    session = admin_sessions.find_session(context, pass_of(request))
+    session = admin_sessions.find_session(context, session_cookie(request))
     if session is None:
         raise ApiError("not_signed_in")
     admin = session.admin
@@ -213,13 +213,11 @@ PROTOCOL = ModernProtocol(
             "importCustomers",
             "Import customers by their names",
             import_customers,
-            {
-                200: ReplySpec(
-                    SolivioImported,
-                    "Imported: how many are new, and which rows were not valid.",
-                    {"count": 2, "errors": [{"index": 2, "message": "Missing or invalid field(s): name"}]},
-                )
-            },
+            ReplySpec(
+                SolivioImported,
+                "Imported: how many are new, and which rows were not valid.",
+                {"count": 2, "errors": [{"index": 2, "message": "Missing or invalid field(s): name"}]},
+            ),
             (400, 401, 403, 413, 422, 429, 500),
             body=JsonBody(SolivioImportBody, {"content": "name;source\nKim Lee;fair\nAnn Bell;\n;shop\n"}),
             imports=True,

@@ -90,11 +90,7 @@ PROTOCOL = ModernProtocol(
             "upsertContacts",
             "Create or update contacts",
             upsert,
-            {
-                200: ReplySpec(
-                    CrmUpserted, "How many were created and updated.", {"created": 1, "updated": 0, "errors": []}
-                )
-            },
+            ReplySpec(CrmUpserted, "How many were created and updated.", {"created": 1, "updated": 0, "errors": []}),
             (400, 401, 403, 413, 422, 429, 500, 503),
             body=JsonBody(CrmContacts, {"contacts": [{"id": "c-1", "name": "Kim Lee"}]}),
             imports=True,

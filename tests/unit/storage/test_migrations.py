@@ -231,7 +231,7 @@ def _check_old_form(old: Dump, stored: Stored) -> None:
     made = [row for row in old["batch_problem"] if (row["batch_id"], row["kind"]) == (imported.batch_id, "made")]
     names = ("n", "row", "field", "code", "value", "written", "ref")
     assert [tuple(row[name] for name in names) for row in sorted(made, key=lambda row: row["n"])] == [
-        (n, key.row, "", key.code, key.card_number, "", "") for n, key in enumerate(imported.made)
+        (n, key.row, "", key.code, key.card_number, "", "") for n, key in enumerate(imported.assigned_keys)
     ]
     assert len(made) == 2
     assert [(row["key"], row["batch_id"]) for row in old["reply"]] == [("key-1", imported.batch_id)]
@@ -245,9 +245,9 @@ def _check_old_form(old: Dump, stored: Stored) -> None:
 def _go_on(context: Context, queue: HeldQueue, account: Demo, stored: Stored) -> None:
     again = import_batch.run(context, _keyed(context, account))
     assert again.replayed
-    assert (again.batch_id, list(again.made), again.counts) == (
+    assert (again.batch_id, list(again.assigned_keys), again.counts) == (
         stored.imported.batch_id,
-        list(stored.imported.made),
+        list(stored.imported.assigned_keys),
         stored.imported.counts,
     )
     queue.run(context)
