@@ -165,7 +165,7 @@ def _show_undo(outcome: UndoOutcome, as_json: bool) -> None:
             "undoes": outcome.undoes,
             **counts,
         }
-        print_json({**document, "conflicts": conflict_objects(outcome.conflicts)})
+        print_json(dict(document, conflicts=conflict_objects(outcome.conflicts)))
         return
     title = f"Undone as batch {outcome.batch_id}" if outcome.batch_id else "Checked, nothing written"
     texts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
