@@ -20,8 +20,8 @@ from commands.output import json_option, print_json, print_table
 from importing.jobs.huey_connection import UNREACHABLE
 from importing.jobs.queue_huey import HueyQueue
 from settings import PREFIX, BadSettings, Settings, load_settings, origins, unknown_names
-from storage import schema_revision
-from storage.engine import Database, Kind
+from storage import migrate
+from storage.engine import Database, Kind, open_database
 
 # Clocks that differ by more would misdate undo states and keys between the hosts and the database.
 CLOCK_SECONDS = 5.0
@@ -150,7 +150,7 @@ def _secret(settings: Settings) -> Finding:
 def _check_database(settings: Settings) -> Iterator[Finding]:
     shown = _masked(settings.database_url)
     try:
-        database = Database(settings.database_url, settings.data_dir)
+        database = open_database(settings.database_url, settings.data_dir)
     except OSError as error:
         yield Finding("database", False, f"{shown} cannot be opened: {error.strerror}.", "Mend the path or its folder.")
         return
@@ -167,7 +167,7 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_schema(database: Database, shown: str) -> Iterator[Finding]:
-    current, head = schema_revision.current(database), schema_revision.newest()
+    current, head = migrate.current_revision(database), migrate.newest_revision()
     if current == head:
         yield Finding("database", True, f"{shown} is reachable and at revision {head}.")
     else:

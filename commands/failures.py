@@ -6,7 +6,7 @@ import sqlalchemy.exc
 
 from importing.errors import ApiError
 from settings import BadSettings
-from storage.driver_errors import driver_errors
+from storage.drivers import driver_errors
 from storage.engine import Busy
 
 

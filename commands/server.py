@@ -15,8 +15,8 @@ from commands.context import opened
 from commands.output import json_option, print_json, say
 from server.installation import open_context
 from settings import Settings, load_settings
-from storage import schema_revision
-from storage.engine import Database
+from storage import migrate as migrations
+from storage.engine import Database, open_database
 
 
 @click.command()
@@ -117,22 +117,21 @@ def migrate(revision: str | None, as_json: bool) -> None:
     Example:
       tillgate migrate
     """
-    from storage import migrate as migrations
 
     settings = load_settings()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database = Database(settings.database_url, settings.data_dir)
+    database = open_database(settings.database_url, settings.data_dir)
     try:
-        before = schema_revision.current(database)
+        before = migrations.current_revision(database)
         if revision is None:
             migrations.upgrade(database)
         else:
             _move(database, revision)
-        after = schema_revision.current(database)
+        after = migrations.current_revision(database)
     finally:
         database.dispose()
     if as_json:
-        print_json({"before": before or "", "after": after or "", "head": schema_revision.newest()})
+        print_json({"before": before or "", "after": after or "", "head": migrations.newest_revision()})
     else:
         say(f"The database is at revision {after or 'base'}{'; nothing was to do' if after == before else ''}.")
 
@@ -140,10 +139,8 @@ def migrate(revision: str | None, as_json: bool) -> None:
 def _move(database: Database, revision: str) -> None:
     from alembic.util.exc import CommandError
 
-    from storage import migrate as migrations
-
     try:
-        if _is_older(revision, schema_revision.current(database)):
+        if _is_older(revision, migrations.current_revision(database)):
             migrations.downgrade(database, revision)
         else:
             migrations.upgrade(database, revision)

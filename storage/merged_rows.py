@@ -18,11 +18,6 @@ STATE_COLUMNS = (*PROFILE_COLUMNS, "customer_username", "password_digest", "pin_
 CustomerRows = tuple[int, Mapping[str, Any] | None, Iterator[tuple[int, Mapping[str, Any]]]]
 
 
-def has_merges(work: BatchTransaction) -> bool:
-    """Whether any customer has several rows that are not ignored."""
-    return work.number("SELECT count(*) FROM later_row WHERE ignored = 0") > 0
-
-
 def stream_customer_rows(work: BatchTransaction, shape: BatchShape, account: int) -> Iterator[CustomerRows]:
     """Each customer with several rows, by first row. Its rows are streamed, and gone when the next customer comes."""
     names = _merged_columns(shape)

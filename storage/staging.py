@@ -24,6 +24,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -67,15 +68,20 @@ TEMPORARY_TABLES = {
 }
 
 
-def prepare_tables(work: BatchTransaction, info: MutableMapping[Any, Any]) -> None:
-    """Begin the staging transaction with empty tables; they are created once a connection (`info` is the connection's)."""
-    if not info.get("tillgate_staged"):
-        # Before the batch's transaction: a rollback would drop them again.
-        for name, columns in TEMPORARY_TABLES.items():
-            work.execute(f"CREATE TEMPORARY TABLE {name} ({columns})")
-        work.expect_few_rows(TEMPORARY_TABLES)
-        info["tillgate_staged"] = True
-    work.begin(TEMPORARY_TABLES, info)
+@contextmanager
+def prepared(work: BatchTransaction, info: MutableMapping[Any, Any]) -> Iterator[BatchTransaction]:
+    """The staging transaction with empty tables, which are created once a connection (`info` is the connection's)."""
+    try:
+        if not info.get("tillgate_staged"):
+            # Before the batch's transaction: a rollback would drop them again.
+            for name, columns in TEMPORARY_TABLES.items():
+                work.execute(f"CREATE TEMPORARY TABLE {name} ({columns})")
+            work.expect_few_rows(TEMPORARY_TABLES)
+            info["tillgate_staged"] = True
+        work.begin(TEMPORARY_TABLES, info)
+        yield work
+    finally:
+        work.close()
 
 
 def stage_rows(

@@ -9,7 +9,7 @@ import traceback
 import sqlalchemy.exc
 
 from importing.errors import ApiError
-from storage.driver_errors import operational_errors
+from storage.drivers import operational_errors
 from storage.engine import Busy
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))

@@ -20,7 +20,7 @@ ROWS_PER_CHUNK = 1000
 BATCH_COLUMNS = tuple(column.name for column in batch.columns)
 PROBLEM, WARNING, CONFLICT = "problem", "warning", "conflict"
 # The newest number that a change or a batch of the account `a` has. Looked up, not counted in the account's row: while
-# anybody's transaction goes on, PostgreSQL keeps all versions of a row, and whoever looks at it goes through them.
+# any transaction goes on, PostgreSQL keeps all versions of a row, and each reader goes through them.
 NEWEST_NUMBER = (
     "{greatest}(a.last_change, coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = a.id), 0), "
     "coalesce((SELECT max(n.number) FROM batch n WHERE n.account_id = a.id), 0))"
@@ -57,7 +57,7 @@ _FOLLOWED_COLUMNS = ", ".join(
 )
 _ITS_JOB = "LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id"
 _SELECT_WITH_JOB = f"SELECT {_FOLLOWED_COLUMNS} FROM batch b {_ITS_JOB} WHERE "
-# By its id alone, whatever statistics say: taken to be one of few, it would be looked for among all of its account's.
+# By the index of its id alone, whatever statistics say: else all batches of its account may be read.
 _SELECT_ONE_WITH_JOB = _SELECT_WITH_JOB + "b.id = :batch AND +b.account_id = :account"
 _SELECT_BATCH = "SELECT {} FROM batch WHERE id = :batch AND +account_id = :account".format(
     ", ".join(f'"{name}"' for name in BATCH_COLUMNS)
@@ -75,7 +75,7 @@ def find_with_job(work: SqlConnection, account: int, batch_id: str) -> BatchRow 
 def list_with_job(
     work: SqlConnection, account: int, face: str | None, before: int | None, offset: int, length: int
 ) -> list[BatchRow]:
-    """The account's batches like that, newest first; of one face, made before a time in milliseconds."""
+    """The account's batches like that, newest first; of one protocol, created before a time in milliseconds."""
     values: dict[str, object] = {"account": account, "offset": offset, "length": length}
     query = _SELECT_WITH_JOB + "b.account_id = :account"
     if face is not None:
@@ -141,7 +141,7 @@ def load_problem_page(work: SqlConnection, account: int, batch_id: str, after: i
 
 
 def insert_batch(work: BatchTransaction, values: Mapping[str, object]) -> None:
-    """Write a batch down. `campaigns`, `columns` and `header` are JSON texts."""
+    """Insert a batch. `campaigns`, `columns` and `header` are JSON texts."""
     work.send(_insert_statement(tuple(values)), **values)
 
 
@@ -163,7 +163,7 @@ def insert_problems(
     *,
     again: bool = False,
 ) -> None:
-    """Write down (row, field, code, value, written, ref), in order. `again`: behind what is known of the batch already."""
+    """Insert (row, field, code, value, written, ref), in order. `again`: behind those that the batch has already."""
     first = 0
     if again:
         first = work.number(
@@ -246,7 +246,7 @@ def find_same_request(work: BatchTransaction, account: int, user: str, digest: b
 
 
 def load_batch(work: SqlConnection, account: int, batch_id: str) -> dict[str, Any] | None:
-    """A batch of the account, as a workspace sees it."""
+    """A batch of the account, in a batch transaction."""
     rows = work.all(_SELECT_BATCH, account=account, batch=batch_id)
     return dict(zip(BATCH_COLUMNS, rows[0], strict=True)) if rows else None
 
@@ -280,7 +280,7 @@ def load_assigned_keys(work: BatchTransaction, account: int, batch_id: str) -> I
 
 
 def count_newer(work: SqlConnection, account: int, number: int, limit: int) -> int:
-    """How many batches with an undo state the account has that are newer than a batch's number, counted up to `most`."""
+    """How many batches with an undo state the account has that are newer than a batch's number, counted up to `limit`."""
     return work.number(
         "SELECT count(*) FROM (SELECT 1 FROM batch WHERE account_id = :account AND number > :number AND keep_undo "
         "LIMIT :limit) newer",
@@ -291,7 +291,7 @@ def count_newer(work: SqlConnection, account: int, number: int, limit: int) -> i
 
 
 def mark_chain_undone(work: BatchTransaction, account: int, root: str) -> None:
-    """An undo changes its whole chain: the undos so far are done with, and the import is in force no more, or again.
+    """Change the whole chain of an undo: the undos so far are undone, and the import is undone, or in force again.
 
     In force again, it has the status that it had: a job may have failed, or been cancelled.
     """
@@ -317,7 +317,7 @@ def lock_root(work: BatchTransaction, account: int, batch_id: str) -> None:
 
 
 def has_grown_since(work: SqlConnection, account: int, root: str, number: int) -> bool:
-    """Whether an import wrote more after it was brought back by the undo of that number."""
+    """Whether an import wrote more after the undo of that number restored it."""
     return bool(
         work.all(
             "SELECT 1 FROM change WHERE account_id = :account AND batch_id = :root AND change > :number LIMIT 1",

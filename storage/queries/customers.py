@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, true
+from sqlalchemy import ColumnElement, Connection, RowMapping, select, true
 
 from storage.tables import campaign, customer, enrolment
 
@@ -21,7 +21,7 @@ class Customer:
 
 
 def stream_customers(connection: Connection, account: int) -> Iterator[Customer]:
-    """All customers of the account in the order they were made, streamed; removed ones are not among them."""
+    """The customers of the account in the order of their creation, streamed; without removed ones."""
     last = 0
     while page := _load_page(connection, account, customer.c.id > last):
         yield from page
@@ -39,12 +39,6 @@ def find_customer(
         condition = condition & (customer.c.card_number == card_number)
     page = _load_page(connection, account, condition)
     return page[0] if page else None
-
-
-def count_customers(connection: Connection, account: int) -> int:
-    """How many customers the account has."""
-    query = select(func.count()).where(customer.c.account_id == account, customer.c.removed.is_(None))
-    return int(connection.execute(query).scalar_one())
 
 
 def _load_page(connection: Connection, account: int, condition: ColumnElement[bool]) -> Sequence[Customer]:

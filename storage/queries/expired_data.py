@@ -29,7 +29,7 @@ def list_account_numbers(connection: Connection) -> list[int]:
 
 
 def has_expired(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> bool:
-    """Whether an account has anything to drop: a look that takes no lock."""
+    """Whether an account has anything to drop. Takes no lock."""
     if connection.execute(
         select(idempotency_key.c.key).where(
             idempotency_key.c.account_id == number, idempotency_key.c.created_at < replies_since
@@ -55,10 +55,10 @@ def has_expired(connection: Connection, number: int, keep: int, undo_since: int,
 
 
 def prune(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> int:
-    """Drop what an account needs no more; times in milliseconds. Returns how many before-images went.
+    """Drop what an account no longer needs; times in milliseconds. Returns how many before-images were dropped.
 
-    An undo state lives while it is one of the newest `keep` or younger than `undo_since`. A later image is part of an
-    older state, so that nothing goes while an older state lives. Customers, points and the history itself stay.
+    An undo state is kept while it is one of the newest `keep` or younger than `undo_since`. A later image is part of an
+    older state, so that nothing is dropped while an older state is kept. Customers, points and the history itself stay.
     """
     oldest = _oldest_undoable(connection, number, keep, undo_since)
     connection.execute(
@@ -68,7 +68,7 @@ def prune(connection: Connection, number: int, keep: int, undo_since: int, repli
     )
     if oldest is None:
         return 0
-    # Asked first: whatever is written meanwhile has a later number.
+    # Read first: whatever is written meanwhile has a later number.
     newest = select(func.coalesce(func.max(change.c.change), 0) + 1).where(change.c.account_id == number)
     beyond = connection.execute(newest).scalar_one()
     first_change = connection.execute(
@@ -116,7 +116,7 @@ def _blank_removed(connection: Connection, number: int, first_change: int) -> in
 
 
 def _oldest_undoable(connection: Connection, number: int, keep: int, undo_since: int) -> int | None:
-    """The number of the oldest batch whose undo state lives."""
+    """The number of the oldest batch whose undo state is kept."""
     newest = (
         select(batch.c.number)
         .where(batch.c.account_id == number, batch.c.keep_undo)

@@ -1,4 +1,4 @@
-"""What every request asks of an account, by the driver's cursor: compiled statements would cost more than a small batch."""
+"""What every request reads of an account, by the driver's cursor: compiled statements would cost more than a small batch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class CampaignRow(NamedTuple):
 def list_fields_and_campaigns(
     work: SqlConnection, account: int
 ) -> tuple[tuple[CustomFieldRow, ...], tuple[CampaignRow, ...]]:
-    """The custom fields of an account, by number, and its active campaigns, in the order in which they were made."""
+    """The custom fields of an account, by number, and its active campaigns, in the order of their creation."""
     fields = work.send(
         "SELECT number, label, type, CAST(choices AS TEXT), is_unique, searchable FROM custom_field "
         "WHERE account_id = :account ORDER BY number",

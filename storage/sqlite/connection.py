@@ -12,7 +12,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from storage.sql_connection import Result, SqlConnection
 from storage.sqlite.dialect import SqliteDialect, sqlite_sql
-from storage.sqlite.write_lock import begin_writing
+from storage.sqlite.file_locks import begin_writing
 
 CONNECTIONS_KEPT, CONNECTIONS_AT_MOST = 8, 64
 # Reads of a few rows at once in a process; the others wait in the pool's line.

@@ -29,7 +29,7 @@ from server.installation import open_context
 from server.job_worker import JobWorker
 from settings import Settings
 from storage.engine import Busy, Database, Kind
-from storage.tables_jobs import job
+from storage.tables import job
 from tests.conftest import settings_for
 from tests.support.demo_accounts import Demo, open_accounts
 from tests.support.gateway_process import PROGRAM, serving

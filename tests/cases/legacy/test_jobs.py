@@ -21,7 +21,7 @@ from importing.context import Context
 from importing.jobs import chunk
 from legacy_api import batch_status_replies
 from legacy_api.encoders import Encoder
-from storage import tables, tables_jobs
+from storage import tables
 from storage.batch_transaction import BatchTransaction
 from storage.queries import batches
 from tests.conftest import settings_for
@@ -237,7 +237,7 @@ def test_a_job_that_failed_from_outside_says_why_and_can_be_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "do_chunk", broken)
         with world.context.database.writing() as connection:
-            connection.execute(update(tables_jobs.job).values(attempts=1000))
+            connection.execute(update(tables.job).values(attempts=1000))
         queue.run(world.context)
     batch = call(client, "batch_status", batch_id)["batch"]
     assert batch["status"] == "failed"

@@ -22,7 +22,7 @@ from server import maintenance
 from storage import tables
 from storage.engine import Busy
 from storage.queries import admins
-from storage.tables_jobs import admin_session
+from storage.tables import admin_session
 from tests.conftest import settings_for
 from tests.support.admin_sign_in import EMAIL, PASSWORD, SIGN_IN, administrator, sign_in
 from tests.support.demo_accounts import Demo

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from settings import Settings
-from storage import schema_revision
+from storage import migrate
 from tests.conftest import Blank
 from tests.support.command_line import CommandLine, installation
 from tests.support.gateway_process import PATIENCE, PROGRAM
@@ -36,7 +36,7 @@ def checks(tillgate: CommandLine) -> dict[str, dict[str, object]]:
 
 class TestMigrate:
     def test_goes_up_and_down(self, tillgate: CommandLine) -> None:
-        head = schema_revision.newest()
+        head = migrate.newest_revision()
         assert tillgate.ok("migrate", "--json").json == {"before": head, "after": head, "head": head}
         assert tillgate.ok("migrate", "--to", "base", "--json").json["after"] == ""
         assert tillgate.ok("migrate", "--to", head).err == f"The database is at revision {head}.\n"
@@ -48,7 +48,7 @@ class TestMigrate:
     def test_every_command_brings_sqlite_up(self, tillgate: CommandLine) -> None:
         (tillgate.folder / "data" / "tillgate.db").unlink()
         tillgate.ok("account", "create", "greatwidgets")
-        assert tillgate.ok("migrate", "--json").json["before"] == schema_revision.newest()
+        assert tillgate.ok("migrate", "--json").json["before"] == migrate.newest_revision()
 
 
 class TestDoctor:

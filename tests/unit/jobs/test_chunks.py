@@ -17,7 +17,7 @@ from importing.fields import USERNAME
 from importing.jobs import lifecycle
 from importing.undo import undo_batch
 from storage.queries import jobs as stored
-from storage.tables_jobs import failed_row
+from storage.tables import failed_row
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import Held, HeldQueue, batch, holds, rows
 from tests.support.job_queries import MANY, changes, found

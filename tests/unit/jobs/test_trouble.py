@@ -17,7 +17,7 @@ from server.logs import formatter
 from storage.engine import Busy, Kind, now_ms
 from storage.queries import batches
 from storage.queries import jobs as stored
-from storage.tables_jobs import job
+from storage.tables import job
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import Held, HeldQueue, batch, holds, rows
 from tests.support.job_queries import MANY, found

@@ -25,7 +25,7 @@ from importing.jobs import chunk, lifecycle
 from importing.undo import undo_batch
 from server import maintenance
 from storage.queries import webhooks as stored
-from storage.tables_jobs import delivery, webhook
+from storage.tables import delivery, webhook
 from tests.support.demo_accounts import Demo, open_accounts
 from tests.support.job_batches import HeldQueue, batch, rows
 from tests.support.webhook_receiver import DRIP, FLOOD, NONSENSE, SILENCE, Receiver, receiving
