@@ -94,7 +94,7 @@ def data_in(file: DataFile, codec: str, delimited: Delimited, column_names: Sequ
 
 
 def named_columns(names: Sequence[str], custom: Mapping[str, Field]) -> tuple[Header, ...]:
-    """The headers that the names mean. Errors name columns by number. The added columns of a file of failed rows are ignored."""
+    """The headers that the names mean, without the added columns of a file of failed rows. Errors number the columns."""
     added = failed_rows.count_added_columns(names)
     names = [*[""] * added, *names[added:]]
     while names and not names[-1]:
