@@ -98,7 +98,7 @@ def _batch(context: Context, account_id: str, data: DataFile, form: tuple[str, s
     return Batch(
         account=account,
         user="cli",
-        face="cli",
+        protocol="cli",
         headers=headers,
         delimited=delimited,
         source=source,

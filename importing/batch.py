@@ -125,7 +125,7 @@ class Batch(NamedTuple):
 
     account: int
     user: str
-    face: str
+    protocol: str
     headers: tuple[Header, ...]
     delimited: Delimited
     source: Source

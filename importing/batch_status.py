@@ -61,7 +61,7 @@ class BatchStatus(NamedTuple):
     id: str
     kind: str
     status: str
-    face: str
+    protocol: str
     user_id: str
     progress: BatchProgress
     counts: Counts
@@ -89,14 +89,14 @@ def list_batches(
     context: Context,
     account: int,
     *,
-    face: str | None = None,
+    protocol: str | None = None,
     before: int | None = None,
     offset: int = 0,
     length: int = 20,
 ) -> Sequence[BatchStatus]:
-    """Batches of the account, newest first: those of one face, those made before a time (milliseconds), or all."""
+    """Batches of the account, newest first: those of one protocol, those made before a time (milliseconds), or all."""
     with context.database.read_connection() as work:
-        return [make_status(row) for row in batches.list_with_job(work, account, face, before, offset, length)]
+        return [make_status(row) for row in batches.list_with_job(work, account, protocol, before, offset, length)]
 
 
 def paged_problems(context: Context, account: int, batch_id: str) -> Iterable[Problem]:

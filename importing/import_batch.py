@@ -260,7 +260,7 @@ def batch_columns(batch: Batch, batch_id: str, number: int, now: int) -> dict[st
         "id": batch_id,
         "number": number,
         "kind": "import",
-        "face": batch.face,
+        "face": batch.protocol,
         "user_id": batch.user,
         "mode": batch.mode.value,
         "on_error": batch.on_error.value,

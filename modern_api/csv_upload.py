@@ -81,7 +81,7 @@ def _submit(call: ApiCall, csv_format: CsvFormat) -> SubmittedBatch:
         batch = Batch(
             account=sender.account,
             user=sender.user,
-            face=csv_format.protocol,
+            protocol=csv_format.protocol,
             headers=(),
             delimited=Delimited(","),
             source=Source(cast(BinaryIO, upload.file), charset.codec, upload.size),

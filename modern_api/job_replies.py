@@ -15,7 +15,7 @@ from modern_api.routes import ApiCall
 def job_of(call: ApiCall, protocol: str, batch_id: str | None) -> BatchStatus | None:
     """A job of the sender's account that came by the protocol."""
     job = batch_status.find_batch(call.context, call.sender.account, batch_id) if batch_id else None
-    return job if job is not None and job.face == protocol and job.kind == "import" else None
+    return job if job is not None and job.protocol == protocol and job.kind == "import" else None
 
 
 def failed_rows(call: ApiCall, batch_id: str) -> Iterator[list[Problem]]:

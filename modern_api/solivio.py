@@ -149,7 +149,7 @@ def _batch(sender: Sender, content: str, key: str | None) -> Batch:
     return Batch(
         account=sender.account,
         user=sender.user,
-        face=NAME,
+        protocol=NAME,
         headers=_headers(names),
         delimited=delimited,
         source=Source(io.BytesIO(rows), "utf-8", len(rows)),

@@ -176,7 +176,7 @@ def get_action(call: ApiCall) -> Response:
 def list_actions(call: ApiCall) -> Response:
     """The newest actions, or those before a time."""
     limit, before = call.query["limit"], call.query.get("end_date")
-    jobs = batch_status.list_batches(call.context, call.sender.account, face=NAME, before=before, length=limit + 1)
+    jobs = batch_status.list_batches(call.context, call.sender.account, protocol=NAME, before=before, length=limit + 1)
     document = {
         "object": "list",
         "data_ref": "async_actions",

@@ -208,7 +208,7 @@ def _batch_message(row: batches.BatchRow) -> dict[str, object]:
         "id": batch.id,
         "kind": batch.kind,
         "status": batch.status,
-        "face": batch.face,
+        "face": batch.protocol,
         "created_at": iso_seconds(batch.created_at),
         "started_at": iso_seconds(batch.started_at) if batch.started_at else None,
         "ended_at": iso_seconds(batch.ended_at) if batch.ended_at else None,

@@ -267,7 +267,7 @@ def _locked(database: Database) -> bool:
         return True
 
 
-def test_a_worker_that_is_stopped_ends_its_portion_first(installation: Installation) -> None:
+def test_a_worker_that_is_stopped_ends_its_chunk_first(installation: Installation) -> None:
     at = installation
     worker = at.start()
     batch_id = lifecycle.submit(at.context, batch(at.context, at.demo, rows("c", MANY))).batch_id

@@ -66,7 +66,7 @@ def batch(
     return Batch(
         account=demo.number,
         user=demo.user_id,
-        face="legacy",
+        protocol="legacy",
         headers=tuple(Header(position, FIELD_BY_NAME[name]) for position, name in enumerate(NAMES, 1)),
         delimited=Delimited("|"),
         source=Source(io.BytesIO(data), "utf-8", len(data)),

@@ -55,7 +55,7 @@ def upsert(call: ApiCall) -> Response:
         batch = Batch(
             account=call.sender.account,
             user=call.sender.user,
-            face="crm",
+            protocol="crm",
             headers=headers_of(FIELDS),
             delimited=WRITTEN_ROWS,
             source=write_rows(file, FIELDS, contacts),

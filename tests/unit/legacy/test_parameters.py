@@ -17,7 +17,7 @@ from tests.support.parameter_checks import ACCESS, LEAST, NO_CORE, batch, refusa
 
 def test_the_least_that_is_needed_and_its_defaults() -> None:
     made = batch()
-    assert (made.account, made.user, made.face) == (7, "john1970", "legacy")
+    assert (made.account, made.user, made.protocol) == (7, "john1970", "legacy")
     assert (made.delimited.delimiter, made.delimited.quotes, made.delimited.multiline) == ("|", False, False)
     assert (made.mode, made.on_error, made.keep_undo) == (Mode.IGNORE, OnError.REJECT, True)
     assert made.card_digits is None
