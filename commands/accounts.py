@@ -5,32 +5,24 @@ from __future__ import annotations
 import click
 
 from commands.context import checked_id, opened, writing
-from commands.output import json_option, print_rows, report
+from commands.output import examples, json_option, print_rows, report
 from importing.times import iso_seconds
 from storage.queries import accounts
 
 
 @click.group()
+@examples('tillgate account create greatwidgets --name "Great Widgets Inc."')
 def account() -> None:
-    """Accounts, which share nothing with each other.
-
-    \b
-    Example:
-      tillgate account create greatwidgets --name "Great Widgets Inc."
-    """
+    """Accounts, which share nothing with each other."""
 
 
 @account.command()
 @click.argument("account_id", metavar="ACCOUNT")
 @click.option("--name", default="", help="What people call it.")
 @json_option
+@examples('tillgate account create greatwidgets --name "Great Widgets Inc."')
 def create(account_id: str, name: str, as_json: bool) -> None:
-    """Make an account.
-
-    \b
-    Example:
-      tillgate account create greatwidgets --name "Great Widgets Inc."
-    """
+    """Make an account."""
     checked_id(account_id, "account id")
     with opened() as context, writing(context) as connection:
         if accounts.find_account(connection, account_id):
@@ -42,13 +34,9 @@ def create(account_id: str, name: str, as_json: bool) -> None:
 
 @account.command(name="list")
 @json_option
+@examples("tillgate account list")
 def list_(as_json: bool) -> None:
-    """List all accounts.
-
-    \b
-    Example:
-      tillgate account list
-    """
+    """List all accounts."""
     with opened() as context, context.database.reading() as connection:
         stored = accounts.list_accounts(connection)
     rows = [

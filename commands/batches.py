@@ -13,6 +13,7 @@ from commands.context import account_row, batch_row, opened, writing
 from commands.output import (
     LISTED,
     conflict_objects,
+    examples,
     json_option,
     plural,
     print_json,
@@ -35,14 +36,11 @@ COUNTS = ("rows", "new", "updated", "unchanged", "ignored", "failed")
 @click.argument("account_id", metavar="ACCOUNT")
 @click.option("--length", type=click.IntRange(1), default=20, show_default=True, help="How many, the newest first.")
 @json_option
+@examples("tillgate batches greatwidgets --length 5")
 def batches(account_id: str, length: int, as_json: bool) -> None:
     """List the batches of an account, the newest first.
 
     An undo is a batch too.
-
-    \b
-    Example:
-      tillgate batches greatwidgets --length 5
     """
     with opened() as context, context.database.reading() as connection, context.database.read_connection() as work:
         account = account_row(connection, account_id)["id"]
@@ -59,13 +57,9 @@ def batches(account_id: str, length: int, as_json: bool) -> None:
 @click.command()
 @click.argument("batch_id", metavar="BATCH")
 @json_option
+@examples("tillgate batch 3f0c1a52c7b94f1f")
 def batch(batch_id: str, as_json: bool) -> None:
-    """Show a batch with its problems, or an undo with its conflicts.
-
-    \b
-    Example:
-      tillgate batch 3f0c1a52c7b94f1f
-    """
+    """Show a batch with its problems, or an undo with its conflicts."""
     with opened() as context, context.database.reading() as connection, context.database.read_connection() as work:
         account = batch_row(connection, batch_id)["account_id"]
         row = stored.find_with_job(work, account, batch_id)
@@ -93,14 +87,9 @@ def batch(batch_id: str, as_json: bool) -> None:
 @click.argument("batch_id", metavar="BATCH")
 @click.option("--preview", is_flag=True, help="Say what it would do; nothing is written.")
 @json_option
+@examples("tillgate undo 3f0c1a52c7b94f1f --preview", "tillgate undo 3f0c1a52c7b94f1f")
 def undo(batch_id: str, preview: bool, as_json: bool) -> None:
-    """Take a batch back. What was changed since is kept and reported; an undo can itself be undone.
-
-    \b
-    Examples:
-      tillgate undo 3f0c1a52c7b94f1f --preview
-      tillgate undo 3f0c1a52c7b94f1f
-    """
+    """Take a batch back. What was changed since is kept and reported; an undo can itself be undone."""
     with opened() as context:
         with context.database.reading() as connection:
             account = batch_row(connection, batch_id)["account_id"]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from commands.context import account_row, checked_id, opened, writing
-from commands.output import json_option, print_rows, report, say
+from commands.output import examples, json_option, print_rows, report, say
 from importing.account_settings import KIND_OF_TYPE
 from importing.batch import CampaignType
 from importing.times import iso_seconds
@@ -22,13 +22,9 @@ _FIELD = re.compile(r"custom_field_([1-9][0-9]{0,2})")
 
 
 @click.group()
+@examples('tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points')
 def campaign() -> None:
-    """Campaigns: what customers are enrolled in.
-
-    \b
-    Example:
-      tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points
-    """
+    """Campaigns: what customers are enrolled in."""
 
 
 @campaign.command()
@@ -38,14 +34,12 @@ def campaign() -> None:
 @click.option("--type", "kind", type=click.Choice(TYPES), required=True)
 @click.option("--item", "items", metavar="ID=NAME", multiple=True, help="An item of a buyx campaign; repeat it.")
 @json_option
+@examples(
+    'tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points',
+    'tillgate campaign create greatwidgets coffee --name "Tenth coffee" --type buyx --item 1=Coffee --item 2=Tea',
+)
 def create(account_id: str, campaign_id: str, name: str, kind: str, items: Sequence[str], as_json: bool) -> None:
-    """Make a campaign. Its id is the one that senders name in campaigns_to_include.
-
-    \b
-    Examples:
-      tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points
-      tillgate campaign create greatwidgets coffee --name "Tenth coffee" --type buyx --item 1=Coffee --item 2=Tea
-    """
+    """Make a campaign. Its id is the one that senders name in campaigns_to_include."""
     checked_id(campaign_id, "campaign id")
     if set(campaign_id) & set(",|"):
         raise click.ClickException("A campaign id has neither commas nor bars: they separate campaigns.")
@@ -63,13 +57,9 @@ def create(account_id: str, campaign_id: str, name: str, kind: str, items: Seque
 @campaign.command(name="list")
 @click.argument("account_id", metavar="ACCOUNT")
 @json_option
+@examples("tillgate campaign list greatwidgets")
 def list_campaigns(account_id: str, as_json: bool) -> None:
-    """List the campaigns of an account.
-
-    \b
-    Example:
-      tillgate campaign list greatwidgets
-    """
+    """List the campaigns of an account."""
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         campaigns = accounts.list_campaigns(connection, account)
@@ -90,13 +80,9 @@ def list_campaigns(account_id: str, as_json: bool) -> None:
 @campaign.command()
 @click.argument("account_id", metavar="ACCOUNT")
 @click.argument("campaign_id", metavar="ID")
+@examples("tillgate campaign deactivate greatwidgets 898989889")
 def deactivate(account_id: str, campaign_id: str) -> None:
-    """Let no batch include the campaign any more. Enrolments and balances stay.
-
-    \b
-    Example:
-      tillgate campaign deactivate greatwidgets 898989889
-    """
+    """Let no batch include the campaign any more. Enrolments and balances stay."""
     with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
         if all(row["public_id"] != campaign_id for row in accounts.list_campaigns(connection, account)):
@@ -107,13 +93,9 @@ def deactivate(account_id: str, campaign_id: str) -> None:
 
 
 @click.group()
+@examples('tillgate field create greatwidgets custom_field_2 --label "Shoe size"')
 def field() -> None:
-    """Custom fields, beside the standard ones.
-
-    \b
-    Example:
-      tillgate field create greatwidgets custom_field_2 --label "Shoe size"
-    """
+    """Custom fields, beside the standard ones."""
 
 
 @field.command(name="create")
@@ -125,14 +107,12 @@ def field() -> None:
 @click.option("--unique", is_flag=True, help="No two customers may have the same value.")
 @click.option("--searchable", is_flag=True, help="The console's search looks into it.")
 @json_option
+@examples(
+    'tillgate field create greatwidgets custom_field_1 --label "Member since" --type Date',
+    "tillgate field create greatwidgets custom_field_2 --label Size --type Pick --choice S --choice M --choice L",
+)
 def create_field(account_id: str, name: str, kind: str, choices: Sequence[str], as_json: bool, **options: Any) -> None:
-    """Define a custom field; N is from 1 to 999. Pick is one of its choices, List several of them.
-
-    \b
-    Examples:
-      tillgate field create greatwidgets custom_field_1 --label "Member since" --type Date
-      tillgate field create greatwidgets custom_field_2 --label Size --type Pick --choice S --choice M --choice L
-    """
+    """Define a custom field; N is from 1 to 999. Pick is one of its choices, List several of them."""
     match = _FIELD.fullmatch(name)
     if match is None:
         raise click.ClickException(f"Invalid custom field {name!r}: use custom_field_1 to custom_field_999.")
@@ -152,13 +132,9 @@ def create_field(account_id: str, name: str, kind: str, choices: Sequence[str], 
 @field.command(name="list")
 @click.argument("account_id", metavar="ACCOUNT")
 @json_option
+@examples("tillgate field list greatwidgets")
 def list_fields(account_id: str, as_json: bool) -> None:
-    """List the custom fields of an account.
-
-    \b
-    Example:
-      tillgate field list greatwidgets
-    """
+    """List the custom fields of an account."""
     with opened() as context, context.database.reading() as connection:
         fields = accounts.list_custom_fields(connection, account_row(connection, account_id)["id"])
     rows = [

@@ -11,7 +11,7 @@ import click
 from sqlalchemy import Connection
 
 from commands.context import account_row, opened
-from commands.output import json_option, print_json, print_table
+from commands.output import examples, json_option, print_json, print_table
 from importing.checking.amounts import with_decimals
 from importing.fields import PROFILE_FIELDS
 from importing.reading.csv_formula_guard import guard
@@ -28,14 +28,9 @@ COLUMNS = (*KEYS, *PROFILE_FIELDS, "customer_username")
 @click.option("--code", metavar="C", help="Only the customer with this code.")
 @click.option("--card-number", metavar="N", help="Only the customer with this card number.")
 @json_option
+@examples("tillgate customers greatwidgets", "tillgate customers greatwidgets --code 33445566 --json")
 def customers(account_id: str, code: str | None, card_number: str | None, as_json: bool) -> None:
-    """List the customers of an account, or one of them.
-
-    \b
-    Examples:
-      tillgate customers greatwidgets
-      tillgate customers greatwidgets --code 33445566 --json
-    """
+    """List the customers of an account, or one of them."""
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         fields = _custom_fields(connection, account)
@@ -54,16 +49,12 @@ def customers(account_id: str, code: str | None, card_number: str | None, as_jso
 @click.command()
 @click.argument("account_id", metavar="ACCOUNT")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@examples("tillgate export greatwidgets > customers.csv", "tillgate export greatwidgets --format jsonl | head -1")
 def export(account_id: str, form: str) -> None:
     """Write all customers of an account to standard output.
 
     The columns of the CSV are the header names of the protocol, and `tillgate import` takes it again as it is. A cell
     that a spreadsheet would run as a formula begins with an apostrophe, which our import takes off again.
-
-    \b
-    Examples:
-      tillgate export greatwidgets > customers.csv
-      tillgate export greatwidgets --format jsonl | head -1
     """
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]

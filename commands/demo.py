@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from commands.context import opened, writing
-from commands.output import rich_table
+from commands.output import examples, rich_table
 from importing import import_batch
 from importing.account_settings import load
 from importing.batch import Batch, CampaignType, Delimited, Source
@@ -75,16 +75,12 @@ PR_SET_PDEATHSIG = 1
 
 @click.command()
 @click.option("--exit", "leave", is_flag=True, help="Stop at the end instead of staying up.")
+@examples("tillgate demo", "tillgate demo --exit")
 def demo(leave: bool) -> None:
     """Show everything at once, over HTTP, in a scratch folder.
 
     The documented batch is previewed, sent and undone; its replies and its customers are shown. Works in a scratch
     folder, which is removed at the end, on a free port of this machine.
-
-    \b
-    Examples:
-      tillgate demo
-      tillgate demo --exit
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     # A process that a test or a shell starts in the background may ignore Ctrl-C.

@@ -11,7 +11,17 @@ import click
 
 from commands.context import account_row, opened
 from commands.input_file import DataFile, charset_of, data_in, delimiter_of, named_columns, on_disk
-from commands.output import LISTED, json_option, plural, print_json, print_more, print_table, problem_objects, say
+from commands.output import (
+    LISTED,
+    examples,
+    json_option,
+    plural,
+    print_json,
+    print_more,
+    print_table,
+    problem_objects,
+    say,
+)
 from commands.progress import reading
 from importing import import_batch
 from importing.account_settings import AccountSettings, load
@@ -47,17 +57,16 @@ from importing.fields import AUTO_ADD
 )
 @click.option("--no-undo", is_flag=True, help="Save no undo state.")
 @json_option
+@examples(
+    "tillgate import greatwidgets customers.csv --mode update --campaign 898989889",
+    "tillgate import greatwidgets till.txt --delimiter pipe --header code --header phone --dry-run",
+)
 def import_(account_id: str, file: str, as_json: bool, dry_run: bool, **options: Any) -> None:
     """Import a file of customers.
 
     CSV is read as RFC 4180 says, in UTF-8 or else Windows-1252. The first line names the columns, as the protocol
     does (code, card_number, first_name ...), unless --header does. FILE may be - for standard input. What
     `tillgate export` wrote is taken as it is, and so is what `tillgate failed` wrote, once it is mended.
-
-    \b
-    Examples:
-      tillgate import greatwidgets customers.csv --mode update --campaign 898989889
-      tillgate import greatwidgets till.txt --delimiter pipe --header code --header phone --dry-run
     """
     with opened() as context, on_disk(file, context.database.data_dir) as path, DataFile(path) as data:
         charset, codec = charset_of(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from commands.context import batch_row, opened
-from commands.output import json_option, print_json, say
+from commands.output import examples, json_option, print_json, say
 from importing import batch_status, failed_rows
 from importing.context import Context
 from importing.jobs import lifecycle
@@ -18,42 +18,33 @@ from importing.jobs import lifecycle
 @click.command()
 @click.argument("batch_id", metavar="BATCH")
 @json_option
+@examples("tillgate cancel 3f0c1a52c7b94f1f")
 def cancel(batch_id: str, as_json: bool) -> None:
-    """End a batch that is queued or running. The rows that it has written stay, and can be undone.
-
-    \b
-    Example:
-      tillgate cancel 3f0c1a52c7b94f1f
-    """
+    """End a batch that is queued or running. The rows that it has written stay, and can be undone."""
     _change(lifecycle.cancel, batch_id, as_json)
 
 
 @click.command()
 @click.argument("batch_id", metavar="BATCH")
 @json_option
+@examples("tillgate resume 3f0c1a52c7b94f1f")
 def resume(batch_id: str, as_json: bool) -> None:
-    """Go on with a batch that was cancelled, or that failed for a reason from outside, where it stood.
-
-    \b
-    Example:
-      tillgate resume 3f0c1a52c7b94f1f
-    """
+    """Go on with a batch that was cancelled, or that failed for a reason from outside, where it stood."""
     _change(lifecycle.resume, batch_id, as_json)
 
 
 @click.command()
 @click.argument("batch_id", metavar="BATCH")
 @click.argument("file", metavar="[FILE]", default="-", type=click.Path(dir_okay=False, allow_dash=True))
+@examples(
+    "tillgate failed 3f0c1a52c7b94f1f > failed.csv",
+    "tillgate failed 3f0c1a52c7b94f1f failed.csv && tillgate import greatwidgets failed.csv",
+)
 def failed(batch_id: str, file: str) -> None:
     """Write the failed rows of a batch as CSV, with what is wrong in front, to be mended and imported again.
 
     FILE must not be there yet; without it the rows go to standard output. Passwords and PINs are masked: what stays
     masked is not imported.
-
-    \b
-    Examples:
-      tillgate failed 3f0c1a52c7b94f1f > failed.csv
-      tillgate failed 3f0c1a52c7b94f1f failed.csv && tillgate import greatwidgets failed.csv
     """
     with opened() as context:
         lines = failed_rows.export_csv(context, _account_of(context, batch_id), batch_id)

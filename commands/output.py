@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -27,6 +28,17 @@ def json_option(function: Function) -> Function:
     """The option that prints data as JSON."""
     decorate = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     return decorate(function)
+
+
+def examples(*lines: str) -> Callable[[Function], Function]:
+    """Adds examples to the help of a command. Stands below the other decorators."""
+
+    def decorate(function: Function) -> Function:
+        title = "Examples:" if len(lines) > 1 else "Example:"
+        function.__doc__ = "\n".join((cleandoc(function.__doc__ or ""), "", "\b", title, *(f"  {x}" for x in lines)))
+        return function
+
+    return decorate
 
 
 def say(text: str) -> None:

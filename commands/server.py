@@ -12,7 +12,7 @@ import click
 
 import storage
 from commands.context import opened
-from commands.output import json_option, print_json, say
+from commands.output import examples, json_option, print_json, say
 from server.installation import open_context
 from settings import Settings, load_settings
 from storage import migrate as migrations
@@ -23,15 +23,12 @@ from storage.engine import Database, open_database
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 is any free one.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="How many processes.")
+@examples("tillgate serve --host 0.0.0.0 --port 8080 --workers 4")
 def serve(host: str, port: int, workers: int) -> None:
     """Serve the protocols over HTTP, and work on jobs, until SIGTERM.
 
     Beside the processes that answer, one works on the jobs. SIGTERM lets what is under way finish. An SQLite database is
     migrated first. When the server is ready, it prints one line with its URL.
-
-    \b
-    Example:
-      tillgate serve --host 0.0.0.0 --port 8080 --workers 4
     """
     from server import process
 
@@ -59,14 +56,11 @@ def serve(host: str, port: int, workers: int) -> None:
 
 
 @click.command()
+@examples("TILLGATE_QUEUE_URL=redis://queue.internal tillgate worker")
 def worker() -> None:
     """Work on jobs until SIGTERM, beside `tillgate serve` or on other hosts.
 
     As many as wanted may run. All need the same database, queue and secret. SIGTERM lets the chunk under way finish.
-
-    \b
-    Example:
-      TILLGATE_QUEUE_URL=redis://queue.internal tillgate worker
     """
     from server import logs
 
@@ -110,13 +104,9 @@ def _application(settings: Settings) -> Callable[..., Any]:
     "--to", "revision", metavar="REVISION", help="Bring it to this revision instead: up, or down (base: empty)."
 )
 @json_option
+@examples("tillgate migrate")
 def migrate(revision: str | None, as_json: bool) -> None:
-    """Bring the database up to this release, or to a revision.
-
-    \b
-    Example:
-      tillgate migrate
-    """
+    """Bring the database up to this release, or to a revision."""
 
     settings = load_settings()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

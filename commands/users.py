@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping
 
 from auth import admin_sessions
 from commands.context import account_row, checked_id, opened, writing
-from commands.output import json_option, print_rows, report, say
+from commands.output import examples, json_option, print_rows, report, say
 from crypto import digests
 from importing.times import iso_seconds
 from storage.engine import now_ms
@@ -33,13 +33,9 @@ class Duration(click.ParamType[int]):
 
 
 @click.group()
+@examples("tillgate user create john1970 --account greatwidgets")
 def user() -> None:
-    """API users: who may send batches.
-
-    \b
-    Example:
-      tillgate user create john1970 --account greatwidgets
-    """
+    """API users: who may send batches."""
 
 
 @user.command()
@@ -48,15 +44,14 @@ def user() -> None:
 @click.option("--key", help="Keep this API key: the one that a terminal in the field already has.")
 @click.option("--no-import", is_flag=True, help="The user may read, but neither import nor undo.")
 @json_option
+@examples(
+    "tillgate user create john1970 --account greatwidgets",
+    "tillgate user create john1970 --account greatwidgets --key 1959caadac9b13dcb3",
+)
 def create(user_id: str, account_id: str, key: str | None, no_import: bool, as_json: bool) -> None:
     """Make an API user and print its API key, this once.
 
     User ids are unique in the installation. The key is all that is printed on standard output.
-
-    \b
-    Examples:
-      tillgate user create john1970 --account greatwidgets
-      tillgate user create john1970 --account greatwidgets --key 1959caadac9b13dcb3
     """
     checked_id(user_id, "user id")
     key = _api_key(key)
@@ -75,13 +70,9 @@ def create(user_id: str, account_id: str, key: str | None, no_import: bool, as_j
 @click.argument("user_id", metavar="USER")
 @click.option("--overlap", type=Duration(), default="24h", show_default=True, help="So long the old key works too.")
 @json_option
+@examples("tillgate user rotate john1970 --overlap 7d")
 def rotate(user_id: str, overlap: int, as_json: bool) -> None:
-    """Give an API user a new key and print it, this once.
-
-    \b
-    Example:
-      tillgate user rotate john1970 --overlap 7d
-    """
+    """Give an API user a new key and print it, this once."""
     key = digests.new_api_key()
     with opened() as context, writing(context) as connection:
         row = _user_row(connection, user_id)
@@ -95,13 +86,9 @@ def rotate(user_id: str, overlap: int, as_json: bool) -> None:
 
 @user.command()
 @click.argument("user_id", metavar="USER")
+@examples("tillgate user disable john1970")
 def disable(user_id: str) -> None:
-    """Refuse an API user from now on.
-
-    \b
-    Example:
-      tillgate user disable john1970
-    """
+    """Refuse an API user from now on."""
     with opened() as context, writing(context) as connection:
         row = _user_row(connection, user_id)
         accounts.disable_user(connection, user_id)
@@ -112,13 +99,9 @@ def disable(user_id: str) -> None:
 @user.command(name="list")
 @click.argument("account_id", metavar="ACCOUNT")
 @json_option
+@examples("tillgate user list greatwidgets")
 def list_(account_id: str, as_json: bool) -> None:
-    """List the API users of an account.
-
-    \b
-    Example:
-      tillgate user list greatwidgets
-    """
+    """List the API users of an account."""
     with opened() as context, context.database.reading() as connection:
         users = accounts.list_users(connection, account_row(connection, account_id)["id"])
     rows = [{**{n: row[n] for n in ("user_id", "may_import", "disabled")}, **_times(row)} for row in users]
@@ -127,13 +110,9 @@ def list_(account_id: str, as_json: bool) -> None:
 
 
 @click.group()
+@examples("tillgate admin create ann@example.com --account greatwidgets")
 def admin() -> None:
-    """Administrators: who may use the console.
-
-    \b
-    Example:
-      tillgate admin create ann@example.com --account greatwidgets
-    """
+    """Administrators: who may use the console."""
 
 
 @admin.command(name="create")
@@ -144,14 +123,12 @@ def admin() -> None:
 @click.option("--role", type=click.Choice(["admin", "user"]), default="admin", show_default=True)
 @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input.")
 @json_option
+@examples(
+    "tillgate admin create ann@example.com",
+    "pass show tillgate | tillgate admin create ann@example.com --password-stdin",
+)
 def create_admin(email: str, account_id: str | None, role: str, password_stdin: bool, as_json: bool) -> None:
-    """Make an administrator. Asks for the password, or reads one line.
-
-    \b
-    Examples:
-      tillgate admin create ann@example.com
-      pass show tillgate | tillgate admin create ann@example.com --password-stdin
-    """
+    """Make an administrator. Asks for the password, or reads one line."""
     email = checked_id(email, "e-mail address").lower()
     if not admin_sessions.is_email(email):
         raise click.ClickException(f"Invalid e-mail address: {email!r}.")

@@ -173,7 +173,7 @@ class LegacyEndpoint:
             except ApiError:
                 if _has_short_body():
                     return  # refused at the end: the fields after the data may ask for another format
-                # The format and the number of the API are judged before the credentials.
+                # The format and the number of the API are checked before the credentials.
                 _check_format_and_api(fields)
                 raise
 
@@ -234,7 +234,7 @@ def refuse_unread(query: str, error: ApiError, *, http_status: bool) -> tuple[HT
 
 
 def _check_format_and_api(fields: Mapping[str, str]) -> Encoder:
-    """Judge what comes before the credentials: `output` and `callback`, then `API`."""
+    """Check what comes before the credentials: `output` and `callback`, then `API`."""
     encoder = choose_encoder(fields)
     if encoder.error is not None:
         raise encoder.error

@@ -1,6 +1,6 @@
 """Reads the parameters of a call from the canonical fields of its form.
 
-Parameters are judged in the order of docs/protocol.md, Parameters. The first wrong one raises its ApiError.
+Parameters are checked in the order of docs/protocol.md, Parameters. The first wrong one raises its ApiError.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def check_api_number(fields: Mapping[str, str]) -> None:
 
 
 def read_batch(context: CallContext, account: AccountSettings) -> Batch:
-    """The batch of `customers_batch`. Raises a ApiError: for parameters first, then for headers, then for the data."""
+    """The batch of `customers_batch`. Raises an ApiError: for parameters first, then for headers, then for the data."""
     form = context.form
     request_id = form.fields.get("request_id", "").strip() or context.idempotency_key
     with SchemaContext(account):
@@ -180,7 +180,7 @@ def _request_id(sent: str) -> str | None:
 
 
 class BatchParameters(Schema):
-    """The parameters of `customers_batch`, in the order in which they are judged. An absent one is a blank one.
+    """The parameters of `customers_batch`, in the order in which they are checked. An absent one is a blank one.
 
     They are loaded in the `Context` of the sender's account.
     """

@@ -20,6 +20,7 @@ from app import create_app
 from crypto.digests import Digests
 from importing.context import Context
 from storage import migrate
+from storage.engine import open_database
 from tests.cases.legacy.case_files import Case
 from tests.cases.legacy.placeholders import Placeholders
 from tests.cases.replay import replay

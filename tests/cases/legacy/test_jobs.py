@@ -19,7 +19,7 @@ from importing import batch_status
 from importing.batch_status import BatchStatus
 from importing.context import Context
 from importing.jobs import chunk
-from legacy_api import batch_status_replies
+from legacy_api import replies
 from legacy_api.encoders import Encoder
 from storage import tables
 from storage.batch_transaction import BatchTransaction
@@ -177,7 +177,7 @@ def test_a_running_batch_tells_its_progress_and_no_codes_yet(client: TestApp, wo
     assert len(world.customers([])) == done
 
 
-def test_a_cancelled_batch_keeps_whole_chunks_and_tells_their_codes(
+def test_a_cancelled_batch_keeps_whole_chunks_and_reports_their_codes(
     client: TestApp, world: World, queue: HeldQueue
 ) -> None:
     batch_id = queued(client, LONG)
@@ -280,7 +280,7 @@ def test_the_lists_of_a_history_are_read_one_batch_after_the_other(
 
     monkeypatch.setattr(batches, "load_assigned_key_page", counted)
     found: list[BatchStatus] = list(batch_status.list_batches(world.context, world.demo.number))
-    pieces = Encoder().encode(batch_status_replies.list_reply(world.context, world.demo.number, found).root)
+    pieces = Encoder().encode(replies.list_reply(world.context, world.demo.number, found).root)
     assert read == []
     first = next(pieces)
     assert read == [found[0].id]

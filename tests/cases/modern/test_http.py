@@ -94,7 +94,7 @@ class TestCredentials:
         refused(caller, response, 401)
         assert ("WWW-Authenticate" in response.headers) == (caller.name == "grid")
 
-    def test_a_user_who_may_not_import_may_only_look(self, caller: Caller) -> None:
+    def test_a_user_who_may_not_import_may_only_read(self, caller: Caller) -> None:
         job = caller.queued(FILES[caller.name])
         reader = caller.being(*READER)
         refused(caller, reader.send(FILES[caller.name]), 403)

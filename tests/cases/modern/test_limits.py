@@ -73,7 +73,7 @@ def test_everyone_has_a_limit_of_their_own(tmp_path: Path) -> None:
     assert counted.count(Whose.LEGACY_USER, "john1970") is None
 
 
-def test_who_exceeds_a_limit_is_told_when_to_come_again() -> None:
+def test_a_refusal_says_when_to_send_again() -> None:
     Standing(3, 0, 1_800_000_060, 0).admit()
     with pytest.raises(ApiError) as caught:
         Standing(3, 0, 1_800_000_060, 43).admit()

@@ -119,7 +119,7 @@ class TestTheBody:
             assert reply.status_int == status
             assert reply.json["error"]
 
-    def test_of_many_bad_rows_all_are_told(self, signed_in: TestApp) -> None:
+    def test_of_many_bad_rows_all_are_reported(self, signed_in: TestApp) -> None:
         rows = 30_000
         reply = send(signed_in, "name,source\nAcme,x\n" + ",x\n" * rows)
         assert (reply.status_int, reply.json["count"]) == (200, 1)

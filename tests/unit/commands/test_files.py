@@ -229,7 +229,7 @@ class TestCustomers:
         assert customers(tillgate, "--code", "3") == {}
         assert tillgate.ok("customers", "greatwidgets", "--code", "3").err == "There is no such customer.\n"
 
-    def test_others_account_is_not_looked_into(self, tillgate: CommandLine) -> None:
+    def test_others_account_is_not_read(self, tillgate: CommandLine) -> None:
         tillgate.ok("account", "create", "other")
         tillgate.ok("import", "greatwidgets", write(FILE))
         assert tillgate.ok("customers", "other", "--json").json == []

@@ -42,7 +42,7 @@ class TestMigrate:
         assert tillgate.ok("migrate", "--to", head).err == f"The database is at revision {head}.\n"
         assert tillgate.ok("migrate").err == f"The database is at revision {head}; nothing was to do.\n"
 
-    def test_unknown_revision_is_told(self, tillgate: CommandLine) -> None:
+    def test_unknown_revision_is_reported(self, tillgate: CommandLine) -> None:
         assert tillgate.refused("migrate", "--to", "nope").startswith("Cannot migrate to 'nope'")
 
     def test_every_command_brings_sqlite_up(self, tillgate: CommandLine) -> None:
