@@ -22,6 +22,10 @@ KILLED_SHARE = 0.85
 CASE = "tests/cases/legacy/test_cases.py::test_case[sqlite-{}-urlencoded]"
 # SQLite shows the same as PostgreSQL, and starts at once.
 ONLY_SQLITE = "not postgresql"
+# A line that holds nothing but a piece of a statement: mutmut would change how its words are written, which is nothing.
+LINE_OF_SQL = (
+    r"""^\s*f?["'][^"]*\b(SELECT|INSERT|UPDATE|DELETE|SET|FROM|JOIN|WHERE|AND|OR|ORDER BY|VALUES|ON|LIMIT)\b"""
+)
 # To shrink a property's failure takes longer than all examples together; what a property alone notices lacks an example.
 ONLY_EXAMPLES = "not hypothesis"
 
@@ -50,6 +54,7 @@ def run_group(group: dict[str, Any]) -> bool:
         "also_copy": sorted(path.name for path in copy.iterdir() if path.name not in folders),
         "pytest_add_cli_args_test_selection": group["tests"],
         "pytest_add_cli_args": ["-m", ONLY_EXAMPLES, "-k", _keywords(group), "-p", "no:cacheprovider"],
+        "do_not_mutate_patterns": [LINE_OF_SQL],
         # Of the seconds that the tests take without a mutant: one that never ends should not take minutes.
         "timeout_multiplier": 4.0,
         "timeout_constant": 5.0,
