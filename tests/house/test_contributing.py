@@ -17,7 +17,8 @@ DIFFS = [block for block in blocks(PAGE) if block.language == "diff"]
 
 
 def first_file(block: Block) -> str:
-    return re.findall(r"^\+\+\+ b/(.+)$", block.text, re.MULTILINE)[0]
+    names: list[str] = re.findall(r"^\+\+\+ b/(.+)$", block.text, re.MULTILINE)
+    return names[0]
 
 
 def test_there_is_a_diff_in_every_section() -> None:
