@@ -1,4 +1,4 @@
-"""The `tillgate` command: its parts, which are in `commands`, put together, and their errors told in a sentence."""
+"""The `tillgate` command: the commands of the package `commands`, and one sentence for each of their errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import import_module
 import click
 
 # Command -> the module and the name in it, and its sentence in the list of commands. A module is loaded when its command
-# is used: the list, which stands in `tillgate --help`, would load all of them and the store.
+# is used, so that `tillgate --help` does not load all of them.
 COMMANDS = {
     "demo": ("demo:demo", "Show everything at once, over HTTP, in a scratch folder."),
     "serve": ("server:serve", "Serve the protocols over HTTP, and work on jobs, until SIGTERM."),
@@ -102,13 +102,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return _failed("Interrupted.", 130)
     except BrokenPipeError:
-        # Who read the output has enough. Nothing is left to be flushed into a closed pipe at the end.
+        # The reader of the output has closed the pipe: nothing may be flushed into it at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         return _failed(f"{error.filename or 'The system'}: {error.strerror or error}.")
-    except Exception as error:  # the outermost door of a command
-        # Loaded when something has failed: the classes of these errors come with the libraries that raise them.
+    except Exception as error:  # the command's error boundary
+        # Imported where it is used: the classes of these errors come with large libraries.
         from commands.failures import sentence_of
 
         sentence = sentence_of(error)

@@ -1,14 +1,14 @@
-"""The console's users sign in with e-mail address and password, and have a session of 7 days by a token.
+"""Sessions of the console's users, who sign in with e-mail address and password.
 
-A session opens with the token and its signature (`Session.pass_`, what a browser keeps in its cookie); the token alone,
-which replies show, opens nothing, so that a script in a page cannot carry a session away. Only a keyed digest is kept.
+A session is opened by its token and the token's signature (`cookie_value`, which the browser stores). The token alone,
+which replies show, opens nothing, so a script in a page cannot steal a session. The database holds a keyed digest only.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
-import secrets as randomness
+import secrets
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
@@ -28,14 +28,14 @@ from storage.queries import accounts, admins
 SECOND_MS = 1_000
 DAY_MS = 86_400 * SECOND_MS
 SESSION_MS = 7 * DAY_MS
-# Of a session that ends with its browser.
+# A session that ends with the browser.
 BROWSER_SESSION_MS = DAY_MS
 
-# Checking a password takes 64 MB and a tenth of a second of a processor: one at a time in a process, and few wait.
+# Checking a password takes 64 MB and 0.1 s of a processor: a process checks one at a time, and few wait for it.
 MAX_WAITING_SIGN_INS = 8
-RETRY_AFTER_SECONDS = 1  # seconds
+RETRY_AFTER_SECONDS = 1
 
-AGENT_CHARACTERS_KEPT = 255  # characters of what a browser calls itself
+AGENT_CHARACTERS_KEPT = 255
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f\ud800-\udfff]+@[^@\s\x00-\x1f\x7f\ud800-\udfff]+")
 
@@ -50,24 +50,24 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """A user of the console. `account` is the store's number of the one account that is theirs; None: all are.
+    """A user of the console. `account` is the store's number of the only account that the user may see; None: all.
 
-    `account_id` is what people call that account, "" for all. `created_at` is in milliseconds since the epoch.
+    `public_id` is the protocols' name of that account, "" for all. `created_at` is in milliseconds since the epoch.
     """
 
     id: int
     email: str
     role: Role
     account: int | None
-    account_id: str
+    public_id: str
     created_at: int
 
 
 @dataclass(frozen=True, slots=True)
 class AdminSession:
-    """A session of a user of the console. Times are milliseconds since the epoch.
+    """A session of a console user. Times are milliseconds since the epoch.
 
-    `id` names it and `token` too, without opening it; `pass_` opens it and is never shown.
+    `id` and `token` name the session without opening it; `cookie_value` opens it and is never shown.
     """
 
     id: str
@@ -81,17 +81,17 @@ class AdminSession:
 
 
 def is_email(text: str) -> bool:
-    """Whether a user of the console can have that e-mail address."""
+    """Whether the text can be the e-mail address of a console user."""
     return len(text) <= 255 and _EMAIL.fullmatch(text) is not None
 
 
 def sign_in(
     context: Context, email: str, password: str, address: str, agent: str, *, remember: bool = True
 ) -> AdminSession:
-    """A new session of the console's user. `remember`: it outlives its browser.
+    """Begin a session of a console user. `remember`: it outlives the browser.
 
-    Raises ApiError: bad_password, for an unknown address too and at the same cost; locked_out, after so many failures as
-    `access.authenticate` counts them or while too many others are signing in; busy.
+    Raises ApiError: bad_password, for an unknown address too and at the same cost; locked_out, after as many failures as
+    lock an API user (`authenticate`) or while too many others sign in; busy.
     """
     email = email.lower()
     lockout, lockout_name, now = open_lockout(context), f"console:{email}", now_ms()
@@ -99,18 +99,18 @@ def sign_in(
         raise ApiError("locked_out", retry_after=-(-wait // SECOND_MS))
     with context.database.reading() as connection:
         row = admins.find_admin(connection, email) if is_email(email) else None
-    with _password_turn():
+    with _lock_password_check():
         if row is None:
-            # As dear as looking whether it is right.
+            # It costs as much as a check.
             digests.hash_password(password)
         if row is None or not digests.verify_password(password, row["password_digest"]):
-            lockout.failed(lockout_name, address, now)
+            lockout.count_failure(lockout_name, address, now)
             raise ApiError("bad_password")
     return _begin_session(context, row, address, agent, SESSION_MS if remember else BROWSER_SESSION_MS)
 
 
 def find_session(context: Context, cookie_value: str) -> AdminSession | None:
-    """The session that the pass opens, unless it has ended."""
+    """The session that the cookie's value opens, unless it has ended."""
     token, _, signature = cookie_value.partition(".")
     if not hmac.compare_digest(_cookie_signature(context, token).encode(), signature.encode("utf-8", "replace")):
         return None
@@ -130,16 +130,17 @@ def drop_expired(context: Context) -> int:
     """Drop the sessions that have expired. Returns how many; raises Busy."""
     now = now_ms()
     with context.database.reading() as connection:
-        has_expired = admins.has_expired_sessions(connection, now)
-    if not has_expired:
-        return 0
+        if not admins.has_expired_sessions(connection, now):
+            return 0
     with context.database.writing(context.write_wait) as connection:
         return admins.drop_expired_sessions(connection, now)
 
 
 def _begin_session(context: Context, row: RowMapping, address: str, agent: str, duration_ms: int) -> AdminSession:
-    token, now = randomness.token_urlsafe(24), now_ms()
-    values = {"created_at": now, "expires_at": now + duration_ms, "address": address, "agent": _clean_agent(agent)}
+    token, now = secrets.token_urlsafe(24), now_ms()
+    # PostgreSQL's text cannot hold NUL; a header can hold nothing worse.
+    agent = agent[:AGENT_CHARACTERS_KEPT].replace("\0", "")
+    values = {"created_at": now, "expires_at": now + duration_ms, "address": address, "agent": agent}
     with context.database.writing(context.write_wait) as connection:
         admins.add_session(connection, digest=_token_digest(context, token), admin_id=row["admin_id"], **values)
         accounts.add_audit_line(connection, row["account_id"], row["email"], "sign in")
@@ -147,8 +148,8 @@ def _begin_session(context: Context, row: RowMapping, address: str, agent: str, 
 
 
 @contextmanager
-def _password_turn() -> Iterator[None]:
-    """One's turn to check a password. Raises ApiError("locked_out") while too many wait for theirs."""
+def _lock_password_check() -> Iterator[None]:
+    """Check passwords in here, one at a time. Raises ApiError("locked_out") while too many wait."""
     if not _sign_in_slots.acquire(blocking=False):
         raise ApiError("locked_out", retry_after=RETRY_AFTER_SECONDS)
     try:
@@ -165,7 +166,7 @@ def _session_from(context: Context, token: str, row: RowMapping | dict[str, obje
         values["email"],
         Role(values["role"]),
         values["account_id"],
-        values["account_name_id"] or "",
+        values["public_id"] or "",
         values["admin_created_at"],
     )
     return AdminSession(
@@ -190,8 +191,3 @@ def _cookie_signature(context: Context, token: str) -> str:
 
 def _mac(context: Context, purpose: str, token: str) -> bytes:
     return hmac.digest(context.digests.key(purpose), token.encode("utf-8", "replace"), "sha256")
-
-
-def _clean_agent(agent: str) -> str:
-    # PostgreSQL's text cannot hold NUL; a header can hold nothing worse.
-    return agent[:AGENT_CHARACTERS_KEPT].replace("\0", "")

@@ -1,4 +1,4 @@
-"""Credentials to an account and rights. Every refusal is the same, so that nothing can be enumerated."""
+"""Credentials to an account and rights. All refusals are alike, so that nobody can enumerate users."""
 
 from __future__ import annotations
 
@@ -15,71 +15,52 @@ from storage.queries import request_lookups
 
 
 class Access(NamedTuple):
-    """Who is asking. `account` is the store's number, `account_id` what the protocols call it.
+    """An authenticated user. `account` is the store's number, `public_id` the protocols' name of the account.
 
-    `newest` is the number of the account's newest change when it was asked.
+    `last_change` is the number of the account's newest change at the time of the request.
     """
 
     account: int
-    account_id: str
+    public_id: str
     user_id: str
     may_import: bool
-    newest: int | None = None
+    last_change: int | None = None
 
 
-def authenticate(context: Context, user_id: str, key: str, account: str, address: str) -> Access:
-    """The access that the credentials give, from an address. Raises bad_credentials, for whatever cause.
+def authenticate(context: Context, user_id: str, key: str, account_id: str | None, address: str) -> Access:
+    """The access of a user with a key, from an address. Raises bad_credentials, whatever the cause.
 
-    `account` is what the protocols call it; the user must belong to it.
-
-    After 20 failures of a user from an address within 10 minutes, or 200 of an address, it is refused without a look
-    for a minute, then two, up to 15. While locked out, the same refusal (docs/protocol.md, Transport).
+    The user must belong to `account_id`; None: the user's account. After 20 failures of a user from an address within
+    10 minutes, or 200 from an address, all are refused for a minute, then two, up to 15 (docs/protocol.md, Transport).
     """
-    return _authenticate(context, user_id, key, account, address)
-
-
-def authenticate_user(context: Context, user_id: str, key: str, address: str) -> Access:
-    """The same for protocols that name no account: the user, who belongs to one, selects it."""
-    return _authenticate(context, user_id, key, None, address)
-
-
-def _authenticate(context: Context, user_id: str, key: str, account: str | None, address: str) -> Access:
-    lockout = open_lockout(context)
-    now = now_ms()
-    is_locked = lockout.locked(user_id, address, now)
-    user = _look_up_user(context, user_id) if _is_storable(user_id) else None
-    digest, old_digest = (user["key_digest"], user["old_key_digest"]) if user else ("", "")
-    # Both are always compared, with nothing where there is no user: the time tells nothing either.
-    given_digest = context.digests.api_key(key)
-    is_key = is_same_digest(given_digest, digest)
-    is_old_key = is_same_digest(given_digest, old_digest)
+    lockout, now = open_lockout(context), now_ms()
+    is_locked = lockout.wait(user_id, address, now) > 0
+    user = None
+    if _is_storable(user_id):
+        with context.database.read_connection() as work:
+            user = request_lookups.find_user(work, user_id)
+    # Both digests are always compared, with "" where there is no user, so that the time reveals nothing.
+    digest = context.digests.api_key(key)
+    is_key = is_same_digest(digest, user["key_digest"] if user else "")
+    is_old_key = is_same_digest(digest, user["old_key_digest"] if user else "")
     if not is_locked and user is not None and (is_key or (is_old_key and user["old_key_until"] > now)):
         access = Access(
-            user["account_id"],
-            user["account_name_id"],
-            user["user_id"],
-            bool(user["may_import"]),
-            user["newest"],
+            user["account_id"], user["public_id"], user["user_id"], bool(user["may_import"]), user["newest"]
         )
-        if account in (None, access.account_id) and not user["disabled"]:
+        if account_id in (None, access.public_id) and not user["disabled"]:
             return access
     if not is_locked:
-        lockout.failed(user_id, address, now)
+        lockout.count_failure(user_id, address, now)
     raise ApiError("bad_credentials")
 
 
-def _look_up_user(context: Context, user_id: str) -> request_lookups.LookupRow | None:
-    with context.database.read_connection() as work:
-        return request_lookups.find_user(work, user_id)
-
-
 def _is_storable(text: str) -> bool:
-    # What no user can be called, the databases refuse in their own words: NUL and lone surrogates.
+    # The databases raise errors of their own for NUL and lone surrogates.
     return "\0" not in text and (text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text))
 
 
 def open_lockout(context: Context) -> Lockout:
-    """The failures to log in that this machine has seen."""
+    """The failed logins that this machine has counted."""
     return _open_lockout(context.database.data_dir)
 
 

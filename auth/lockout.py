@@ -1,6 +1,6 @@
-"""Who failed to log in too often waits. Kept in a small SQLite file of its own, never behind the importers' lock.
+"""The lockout after too many failed logins, in a SQLite file of its own, which never waits for an import's lock.
 
-Shared by all processes of a machine. What is lost with the file is a lock of at most 15 minutes, so it is not synced.
+All processes of a machine share the file. It is not synced: all that can be lost is a lock of at most 15 minutes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from storage.sqlite.side_file import SideFile
 
-# Seconds. Who waits longer for the other processes is served without a lockout.
+# A request that waits longer for other processes is served without a lockout.
 FILE_WAIT_SECONDS = 2.0
 MINUTE_MS = 60_000
 WINDOW_MS = 10 * MINUTE_MS
@@ -20,16 +20,16 @@ PAIR_LIMIT = 20
 ADDRESS_LIMIT = 200
 FIRST_LOCK_MS = MINUTE_MS
 LONGEST_LOCK_MS = 15 * MINUTE_MS
-# So long after a lock's end the next one is short again, and its row goes.
+# So long after the end of a lock the next one is short again, and the row is deleted.
 FORGET_MS = 60 * MINUTE_MS
 
 log = logging.getLogger("tillgate.lockout")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS failure (
-    who TEXT PRIMARY KEY,         -- a digest of user and address, or of the address alone
-    times TEXT NOT NULL,          -- of the failures within the window, milliseconds, comma-separated
-    locks INTEGER NOT NULL,       -- how many locks in a row
+    who TEXT PRIMARY KEY,         -- digest of user and address, or of an address
+    times TEXT NOT NULL,          -- of failures within the window, milliseconds, comma-separated
+    locks INTEGER NOT NULL,       -- locks in succession
     locked_until INTEGER NOT NULL,
     touched INTEGER NOT NULL
 ) WITHOUT ROWID
@@ -42,30 +42,26 @@ class Lockout:
     def __init__(self, path: Path) -> None:
         self._file = SideFile(path, _SCHEMA, FILE_WAIT_SECONDS)
 
-    def locked(self, user: str, address: str, now: int) -> bool:
-        """Whether the user at that address, or the address as a whole, has to wait."""
-        return self.wait(user, address, now) > 0
-
     def wait(self, user: str, address: str, now: int) -> int:
-        """How long they have to, in milliseconds."""
+        """Milliseconds for which the user at that address, or the whole address, is locked; 0: it is not."""
         query = "SELECT max(locked_until) FROM failure WHERE who IN (?, ?) AND locked_until > ?"
         try:
             with self._file.opened() as connection:
-                row = connection.execute(query, (_pair_digest(user, address), _address_digest(address), now)).fetchone()
-                return int(row[0]) - now if row[0] is not None else 0
+                [locked_until] = connection.execute(query, (*_digests(user, address), now)).fetchone()
+                return 0 if locked_until is None else int(locked_until) - now
         except sqlite3.Error as error:
-            # Better to serve without a lockout than not to serve.
+            # Serving without a lockout is better than not serving.
             log.warning("the lockout file cannot be read: %s", error)
             return 0
 
-    def failed(self, user: str, address: str, now: int) -> None:
+    def count_failure(self, user: str, address: str, now: int) -> None:
         """Count a failure of the pair and of the address."""
         try:
             with self._file.opened() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    _count_failure(connection, _pair_digest(user, address), PAIR_LIMIT, now)
-                    _count_failure(connection, _address_digest(address), ADDRESS_LIMIT, now)
+                    for who, limit in zip(_digests(user, address), (PAIR_LIMIT, ADDRESS_LIMIT), strict=True):
+                        _count_failure(connection, who, limit, now)
                     connection.execute("DELETE FROM failure WHERE touched < ?", (now - FORGET_MS - LONGEST_LOCK_MS,))
                 finally:
                     connection.execute("COMMIT")
@@ -91,14 +87,7 @@ def _count_failure(connection: sqlite3.Connection, who: str, limit: int, now: in
     )
 
 
-def _pair_digest(user: str, address: str) -> str:
-    return _digest(f"pair:{len(user)}:{user}{address}")
-
-
-def _address_digest(address: str) -> str:
-    return _digest(f"address:{address}")
-
-
-def _digest(text: str) -> str:
-    # A digest: people type keys and passwords into the user's field.
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def _digests(user: str, address: str) -> list[str]:
+    # The file holds digests because people type keys and passwords into the field of the user.
+    names = (f"pair:{len(user)}:{user}{address}", f"address:{address}")
+    return [hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32] for name in names]

@@ -23,7 +23,7 @@ from flask import Flask, Response
 
 from bench.form import COLUMNS as FORM_COLUMNS
 from server import process
-from storage.sqlite.write_lock import WriteLock
+from storage.sqlite.file_locks import WriteLock
 
 COLUMNS = FORM_COLUMNS[:-1]
 KEYS = 2

@@ -1,1 +1,1 @@
-"""The commands of `tillgate`, one module a subject. They print and ask; the work is done by the floors below."""
+"""The commands of `tillgate`, one module a subject. They print and ask; the packages below do the work."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from commands.context import account_row, checked_id, opened, writing
-from commands.output import json_option, print_json, print_table, say
+from commands.output import examples, json_option, print_rows, report, say
 from importing.account_settings import KIND_OF_TYPE
 from importing.batch import CampaignType
 from importing.times import iso_seconds
@@ -21,13 +22,9 @@ _FIELD = re.compile(r"custom_field_([1-9][0-9]{0,2})")
 
 
 @click.group()
+@examples('tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points')
 def campaign() -> None:
-    """Campaigns: what customers are enrolled in.
-
-    \b
-    Example:
-      tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points
-    """
+    """Campaigns: what customers are enrolled in."""
 
 
 @campaign.command()
@@ -37,75 +34,58 @@ def campaign() -> None:
 @click.option("--type", "kind", type=click.Choice(TYPES), required=True)
 @click.option("--item", "items", metavar="ID=NAME", multiple=True, help="An item of a buyx campaign; repeat it.")
 @json_option
+@examples(
+    'tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points',
+    'tillgate campaign create greatwidgets coffee --name "Tenth coffee" --type buyx --item 1=Coffee --item 2=Tea',
+)
 def create(account_id: str, campaign_id: str, name: str, kind: str, items: Sequence[str], as_json: bool) -> None:
-    """Make a campaign. Its id is the one that senders name in campaigns_to_include.
-
-    \b
-    Examples:
-      tillgate campaign create greatwidgets 898989889 --name "Summer points" --type points
-      tillgate campaign create greatwidgets coffee --name "Tenth coffee" --type buyx --item 1=Coffee --item 2=Tea
-    """
+    """Make a campaign. Its id is the one that senders name in campaigns_to_include."""
     checked_id(campaign_id, "campaign id")
     if set(campaign_id) & set(",|"):
         raise click.ClickException("A campaign id has neither commas nor bars: they separate campaigns.")
     pairs = _items(kind, items)
     with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
-        if any(row["campaign_id"] == campaign_id for row in accounts.list_campaigns(connection, account)):
+        if any(row["public_id"] == campaign_id for row in accounts.list_campaigns(connection, account)):
             raise click.ClickException(f"The account has a campaign {campaign_id!r} already.")
         accounts.create_campaign(connection, account, campaign_id, name, kind, pairs)
         accounts.add_audit_line(connection, account, "cli", "campaign create", campaign_id)
-    if as_json:
-        print_json({"id": campaign_id, "name": name, "type": kind, "active": True, "items": _item_objects(pairs)})
-    else:
-        say(f"The campaign {campaign_id} was made.")
+    document = {"id": campaign_id, "name": name, "type": kind, "active": True, "items": _item_objects(pairs)}
+    report(as_json, document, f"The campaign {campaign_id} was made.")
 
 
 @campaign.command(name="list")
 @click.argument("account_id", metavar="ACCOUNT")
 @json_option
+@examples("tillgate campaign list greatwidgets")
 def list_campaigns(account_id: str, as_json: bool) -> None:
-    """List the campaigns of an account.
-
-    \b
-    Example:
-      tillgate campaign list greatwidgets
-    """
+    """List the campaigns of an account."""
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
-        found = accounts.list_campaigns(connection, account)
+        campaigns = accounts.list_campaigns(connection, account)
         items = accounts.list_campaign_items(connection, account)
     rows = [
         {
-            "id": row["campaign_id"],
+            "id": row["public_id"],
             **{name: row[name] for name in ("name", "type", "active")},
             "items": _item_objects([(i["item_id"], i["name"]) for i in items if i["campaign_id"] == row["id"]]),
             "created_at": iso_seconds(row["created_at"]),
         }
-        for row in found
+        for row in campaigns
     ]
-    if as_json:
-        print_json(rows)
-        return
-    lines = [
-        (*(row[n] for n in ("id", "name", "type", "active")), _listed(row["items"]), row["created_at"]) for row in rows
-    ]
-    print_table(("id", "name", "type", "active", "items", "created"), lines, "The account has no campaign yet.")
+    columns = ("id", "name", "type", "active", "items", "created")
+    print_rows(as_json, rows, columns, "The account has no campaign yet.")
 
 
 @campaign.command()
 @click.argument("account_id", metavar="ACCOUNT")
 @click.argument("campaign_id", metavar="ID")
+@examples("tillgate campaign deactivate greatwidgets 898989889")
 def deactivate(account_id: str, campaign_id: str) -> None:
-    """Let no batch include the campaign any more. Enrolments and balances stay.
-
-    \b
-    Example:
-      tillgate campaign deactivate greatwidgets 898989889
-    """
+    """Let no batch include the campaign any more. Enrolments and balances stay."""
     with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
-        if all(row["campaign_id"] != campaign_id for row in accounts.list_campaigns(connection, account)):
+        if all(row["public_id"] != campaign_id for row in accounts.list_campaigns(connection, account)):
             raise click.ClickException(f"The account has no campaign {campaign_id!r}.")
         accounts.deactivate_campaign(connection, account, campaign_id)
         accounts.add_audit_line(connection, account, "cli", "campaign deactivate", campaign_id)
@@ -113,13 +93,9 @@ def deactivate(account_id: str, campaign_id: str) -> None:
 
 
 @click.group()
+@examples('tillgate field create greatwidgets custom_field_2 --label "Shoe size"')
 def field() -> None:
-    """Custom fields, beside the standard ones.
-
-    \b
-    Example:
-      tillgate field create greatwidgets custom_field_2 --label "Shoe size"
-    """
+    """Custom fields, beside the standard ones."""
 
 
 @field.command(name="create")
@@ -131,23 +107,12 @@ def field() -> None:
 @click.option("--unique", is_flag=True, help="No two customers may have the same value.")
 @click.option("--searchable", is_flag=True, help="The console's search looks into it.")
 @json_option
-def create_field(
-    account_id: str,
-    name: str,
-    label: str,
-    kind: str,
-    choices: Sequence[str],
-    unique: bool,
-    searchable: bool,
-    as_json: bool,
-) -> None:
-    """Define a custom field; N is from 1 to 999. Pick is one of its choices, List several of them.
-
-    \b
-    Examples:
-      tillgate field create greatwidgets custom_field_1 --label "Member since" --type Date
-      tillgate field create greatwidgets custom_field_2 --label Size --type Pick --choice S --choice M --choice L
-    """
+@examples(
+    'tillgate field create greatwidgets custom_field_1 --label "Member since" --type Date',
+    "tillgate field create greatwidgets custom_field_2 --label Size --type Pick --choice S --choice M --choice L",
+)
+def create_field(account_id: str, name: str, kind: str, choices: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Define a custom field; N is from 1 to 999. Pick is one of its choices, List several of them."""
     match = _FIELD.fullmatch(name)
     if match is None:
         raise click.ClickException(f"Invalid custom field {name!r}: use custom_field_1 to custom_field_999.")
@@ -157,29 +122,22 @@ def create_field(
         account = account_row(connection, account_id)["id"]
         if any(row["number"] == number for row in accounts.list_custom_fields(connection, account)):
             raise click.ClickException(f"The account has a {name} already.")
-        values: dict[str, object] = {"label": label, "type": kind, "choices": choices, "searchable": searchable}
+        searchable, unique = options["searchable"], options["unique"]
+        values = {"label": options["label"], "type": kind, "choices": choices, "searchable": searchable}
         accounts.create_custom_field(connection, account, number, is_unique=unique, **values)
         accounts.add_audit_line(connection, account, "cli", "field create", name)
-    if as_json:
-        shown: dict[str, object] = {"name": name, **values, "unique": unique}
-        print_json(shown)
-    else:
-        say(f"The field {name} was defined.")
+    report(as_json, {"name": name, **values, "unique": unique}, f"The field {name} was defined.")
 
 
 @field.command(name="list")
 @click.argument("account_id", metavar="ACCOUNT")
 @json_option
+@examples("tillgate field list greatwidgets")
 def list_fields(account_id: str, as_json: bool) -> None:
-    """List the custom fields of an account.
-
-    \b
-    Example:
-      tillgate field list greatwidgets
-    """
+    """List the custom fields of an account."""
     with opened() as context, context.database.reading() as connection:
-        found = accounts.list_custom_fields(connection, account_row(connection, account_id)["id"])
-    rows: list[dict[str, object]] = [
+        fields = accounts.list_custom_fields(connection, account_row(connection, account_id)["id"])
+    rows = [
         {
             "name": f"custom_field_{row['number']}",
             **{name: row[name] for name in ("label", "type", "choices")},
@@ -187,21 +145,17 @@ def list_fields(account_id: str, as_json: bool) -> None:
             "searchable": row["searchable"],
             "created_at": iso_seconds(row["created_at"]),
         }
-        for row in found
+        for row in fields
     ]
-    if as_json:
-        print_json(rows)
-        return
-    lines = [tuple(", ".join(v) if isinstance(v, list) else v for v in row.values()) for row in rows]
     columns = ("name", "label", "type", "choices", "unique", "searchable", "created")
-    print_table(columns, lines, "The account has no custom field yet.")
+    print_rows(as_json, rows, columns, "The account has no custom field yet.")
 
 
-def _items(kind: str, given: Sequence[str]) -> list[tuple[str, str]]:
-    if bool(given) != (kind == CampaignType.BUYX):
+def _items(kind: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    if bool(texts) != (kind == CampaignType.BUYX):
         raise click.ClickException("A buyx campaign has items (--item ID=NAME); no other has.")
     pairs = []
-    for text in given:
+    for text in texts:
         item_id, _, name = (part.strip() for part in text.partition("="))
         if not item_id or not name:
             raise click.ClickException(f"Invalid item {text!r}: use ID=NAME.")
@@ -216,13 +170,8 @@ def _item_objects(pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"id": item_id, "name": name} for item_id, name in pairs]
 
 
-def _listed(items: object) -> str:
-    assert isinstance(items, list)
-    return ", ".join(f"{item['id']}={item['name']}" for item in items)
-
-
-def _choices(kind: str, given: Sequence[str]) -> list[str]:
-    choices = [choice.strip() for choice in given]
+def _choices(kind: str, texts: Sequence[str]) -> list[str]:
+    choices = [choice.strip() for choice in texts]
     if bool(choices) != (kind in ("Pick", "List")):
         raise click.ClickException("A Pick or List field has choices (--choice C); no other has.")
     for choice in choices:

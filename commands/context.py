@@ -1,4 +1,4 @@
-"""What most commands begin with: the settings, the core with its database up to date, and the account that is meant."""
+"""What most commands begin with: the settings, the context with its database migrated, and the account or the batch."""
 
 from __future__ import annotations
 
@@ -9,58 +9,63 @@ import click
 from sqlalchemy import Connection, RowMapping
 
 from importing.context import Context
+from importing.errors import ApiError
 from server.installation import open_context
 from settings import Settings, load_settings
-from storage import schema_revision
+from storage import migrate
 from storage.engine import Busy, Database, Kind
-from storage.queries import accounts
+from storage.queries import accounts, batches
 from storage.sqlite.drop_statistics import drop_statistics
 
-# A command waits longer for its turn to write than a terminal at a till would.
+# Seconds that a command waits to write; a terminal at a till waits less.
 PATIENCE = 60.0
-MOMENT = 0.5
+STATISTICS_PATIENCE = 0.5
 
 
 @contextmanager
 def opened(settings: Settings | None = None) -> Iterator[Context]:
-    """The core of this installation. An SQLite database is migrated first; for PostgreSQL the command is named."""
+    """The context of this installation. An SQLite database is migrated first; for PostgreSQL the error names the command."""
     settings = settings or load_settings()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     context = open_context(settings)
     try:
-        bring_up(context.database)
+        _bring_up(context.database)
         yield context
     finally:
         context.queue.close()
         context.database.dispose()
 
 
-def bring_up(database: Database) -> None:
-    """Migrate an SQLite database where it needs it. Refuses a PostgreSQL one that needs it."""
-    if schema_revision.current(database) != schema_revision.newest():
+def _bring_up(database: Database) -> None:
+    if migrate.current_revision(database) != migrate.newest_revision():
         if database.kind is not Kind.SQLITE:
             raise click.ClickException("The database is not at this release's revision; run: tillgate migrate")
-        # Here, because few starts need it: Alembic takes 130 ms of processor time to load, and 11 MB.
-        from storage import migrate
-
         migrate.upgrade(database)
-    # While somebody writes: the server's maintenance does it.
+    # If another process writes, the server's maintenance does it later.
     with suppress(Busy):
-        drop_statistics(database, MOMENT)
+        drop_statistics(database, STATISTICS_PATIENCE)
 
 
 @contextmanager
 def writing(context: Context) -> Iterator[Connection]:
-    """A write transaction, patiently."""
+    """A write transaction. It waits longer than a request would."""
     with context.database.writing(PATIENCE) as connection:
         yield connection
 
 
 def account_row(connection: Connection, account_id: str) -> RowMapping:
-    """The account of that id, or a refusal."""
+    """The account with that id. Raises ClickException."""
     row = accounts.find_account(connection, account_id)
     if row is None:
         raise click.ClickException(f"There is no account {account_id!r}.")
+    return row
+
+
+def batch_row(connection: Connection, batch_id: str) -> RowMapping:
+    """The batch with that id, of any account. Raises unknown_batch."""
+    row = batches.find_anywhere(connection, batch_id)
+    if row is None:
+        raise ApiError("unknown_batch", value=batch_id)
     return row
 
 

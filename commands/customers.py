@@ -1,4 +1,4 @@
-"""`tillgate customers` and `tillgate export`: what the account knows of its customers, secrets never."""
+"""`tillgate customers` and `tillgate export`: the customers of an account, without secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from sqlalchemy import Connection
 
 from commands.context import account_row, opened
-from commands.output import json_option, print_json, print_table
+from commands.output import examples, json_option, print_json, print_table
 from importing.checking.amounts import with_decimals
 from importing.fields import PROFILE_FIELDS
 from importing.reading.csv_formula_guard import guard
@@ -28,51 +28,42 @@ COLUMNS = (*KEYS, *PROFILE_FIELDS, "customer_username")
 @click.option("--code", metavar="C", help="Only the customer with this code.")
 @click.option("--card-number", metavar="N", help="Only the customer with this card number.")
 @json_option
+@examples("tillgate customers greatwidgets", "tillgate customers greatwidgets --code 33445566 --json")
 def customers(account_id: str, code: str | None, card_number: str | None, as_json: bool) -> None:
-    """List the customers of an account, or one of them.
-
-    \b
-    Examples:
-      tillgate customers greatwidgets
-      tillgate customers greatwidgets --code 33445566 --json
-    """
+    """List the customers of an account, or one of them."""
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         fields = _custom_fields(connection, account)
-        found: Iterable[Customer] = stream_customers(connection, account)
+        selected: Iterable[Customer] = stream_customers(connection, account)
         if code is not None or card_number is not None:
             one = find_customer(connection, account, code=code, card_number=card_number)
-            found = [one] if one else []
+            selected = [one] if one else []
         if as_json:
-            print_json(as_object(customer, fields) for customer in found)
+            print_json(as_object(customer, fields) for customer in selected)
             return
         names = (*KEYS, "first_name", "last_name", "custom_date", "email", "phone")
-        rows = ((*(customer.row[name] for name in names), _balances(customer)) for customer in found)
+        rows = ((*(customer.row[name] for name in names), _balances(customer)) for customer in selected)
         print_table((*names, "campaigns"), rows, "There is no such customer.")
 
 
 @click.command()
 @click.argument("account_id", metavar="ACCOUNT")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@examples("tillgate export greatwidgets > customers.csv", "tillgate export greatwidgets --format jsonl | head -1")
 def export(account_id: str, form: str) -> None:
     """Write all customers of an account to standard output.
 
     The columns of the CSV are the header names of the protocol, and `tillgate import` takes it again as it is. A cell
     that a spreadsheet would run as a formula begins with an apostrophe, which our import takes off again.
-
-    \b
-    Examples:
-      tillgate export greatwidgets > customers.csv
-      tillgate export greatwidgets --format jsonl | head -1
     """
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         fields = _custom_fields(connection, account)
-        found = stream_customers(connection, account)
+        customers = stream_customers(connection, account)
         if form == "csv":
-            _write_csv(found, fields)
+            _write_csv(customers, fields)
         else:
-            for customer in found:
+            for customer in customers:
                 sys.stdout.write(json.dumps(as_object(customer, fields), ensure_ascii=False) + "\n")
 
 
@@ -92,11 +83,11 @@ def as_object(customer: Customer, fields: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _write_csv(found: Iterator[Customer], fields: Sequence[str]) -> None:
+def _write_csv(customers: Iterator[Customer], fields: Sequence[str]) -> None:
     # RFC 4180's line ends, whatever the system's.
     writer = csv.writer(sys.stdout, lineterminator="\r\n")
     writer.writerow((*COLUMNS, *fields))
-    for customer in found:
+    for customer in customers:
         custom: Mapping[str, str] = customer.row["custom_fields"]
         values = (*(customer.row[name] or "" for name in COLUMNS), *(custom.get(name, "") for name in fields))
         writer.writerow([guard(value) for value in values])

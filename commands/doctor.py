@@ -1,4 +1,4 @@
-"""`tillgate doctor`: whether this installation can work, and what to mend where it cannot."""
+"""`tillgate doctor`: checks whether this installation can work, and says what to correct."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import sqlalchemy.exc
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
-from commands.output import json_option, print_json, print_table
+from commands.output import examples, json_option, print_json, print_table
 from importing.jobs.huey_connection import UNREACHABLE
 from importing.jobs.queue_huey import HueyQueue
 from settings import PREFIX, BadSettings, Settings, load_settings, origins, unknown_names
-from storage import schema_revision
-from storage.engine import Database, Kind
+from storage import migrate
+from storage.engine import Database, Kind, open_database
 
-# Clocks that differ by more would misdate undo states and keys between the hosts and the database.
+# Clocks that differ by more would give undo states and keys wrong ages.
 CLOCK_SECONDS = 5.0
-# No installation is older than its own source: such a clock was never set.
+# Seconds since the epoch. An earlier time comes from a clock that was never set.
 EARLIEST = 1_750_000_000
 SHORT_SECRET = 32
 LITTLE_SPACE = 512 * 1024**2
@@ -33,7 +33,7 @@ LITTLE_SPACE = 512 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found. `mend` says what to do where it is not all right."""
+    """The result of a check. `mend` says what to do if something is wrong."""
 
     check: str
     ok: bool
@@ -44,15 +44,12 @@ class Finding:
 @click.command()
 @json_option
 @click.pass_context
+@examples("tillgate doctor")
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check this installation, and say what to mend.
 
     Looks at settings, database, queue, file permissions and the clock. Prints the settings with their source, secrets
     masked. Exit status 1 when something is wrong.
-
-    \b
-    Example:
-      tillgate doctor
     """
     try:
         settings = load_settings()
@@ -112,7 +109,7 @@ def _check_files(settings: Settings) -> Iterator[Finding]:
             "data folder", False, f"{folder} cannot be written: {error.strerror}.", f"chown or chmod {folder}"
         )
         return
-    # What is in the folder is made readable for its owner only; the folder itself may be one that others look into.
+    # Files in the folder are readable for their owner only, so others may read the folder itself.
     if _mode(folder) & 0o002:
         yield Finding("data folder", False, f"{folder} can be written by every user.", f"chmod o-w {folder}")
     else:
@@ -150,7 +147,7 @@ def _secret(settings: Settings) -> Finding:
 def _check_database(settings: Settings) -> Iterator[Finding]:
     shown = _masked(settings.database_url)
     try:
-        database = Database(settings.database_url, settings.data_dir)
+        database = open_database(settings.database_url, settings.data_dir)
     except OSError as error:
         yield Finding("database", False, f"{shown} cannot be opened: {error.strerror}.", "Mend the path or its folder.")
         return
@@ -167,7 +164,7 @@ def _check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_schema(database: Database, shown: str) -> Iterator[Finding]:
-    current, head = schema_revision.current(database), schema_revision.newest()
+    current, head = migrate.current_revision(database), migrate.newest_revision()
     if current == head:
         yield Finding("database", True, f"{shown} is reachable and at revision {head}.")
     else:
@@ -175,20 +172,16 @@ def _check_schema(database: Database, shown: str) -> Iterator[Finding]:
         yield Finding("database", False, message, "Run: tillgate migrate")
     if database.kind is Kind.POSTGRESQL:
         with database.reading() as connection:
-            theirs = float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
-        yield _clock(abs(theirs - time.time()) <= CLOCK_SECONDS, "the database's")
+            database_time = float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+        yield _clock(abs(database_time - time.time()) <= CLOCK_SECONDS, "the database's")
     else:
         if _mode(database.path) & 0o007:
             mend = f"chmod o-rwx {database.path}*"
             yield Finding("database", False, f"{database.path} can be read by every user.", mend)
-        integrity = _integrity(database)
+        with database.reading() as connection:
+            integrity = str(connection.execute(text("PRAGMA quick_check(1)")).scalar_one())
         if integrity != "ok":
             yield Finding("database", False, f"The file is damaged: {integrity}.", "Restore a backup.")
-
-
-def _integrity(database: Database) -> str:
-    with database.reading() as connection:
-        return str(connection.execute(text("PRAGMA quick_check(1)")).scalar_one())
 
 
 def _check_queue(settings: Settings) -> Iterator[Finding]:
@@ -206,7 +199,7 @@ def _check_queue(settings: Settings) -> Iterator[Finding]:
         return
     queue = HueyQueue(settings.queue_url)
     try:
-        waiting = queue.waiting()
+        waiting = queue.count_waiting()
     except UNREACHABLE as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__qualname__
         mend = f"Start the queue's server, or correct {PREFIX}QUEUE_URL."
@@ -217,8 +210,9 @@ def _check_queue(settings: Settings) -> Iterator[Finding]:
     yield Finding("queue", True, f"{_masked(settings.queue_url)} is reachable; {waiting} messages wait.")
 
 
-def _check_clock(_settings: Settings) -> Iterator[Finding]:
+def _check_machine(_settings: Settings) -> Iterator[Finding]:
     yield _clock(time.time() > EARLIEST, "real")
+    yield Finding("python", True, f"Python {sys.version.split()[0]}.")
 
 
 def _clock(right: bool, what: str) -> Finding:
@@ -227,15 +221,5 @@ def _clock(right: bool, what: str) -> Finding:
     return Finding("clock", False, f"This machine's clock does not agree with {what} time.", "Set it, best by NTP.")
 
 
-def _check_python(_settings: Settings) -> Iterator[Finding]:
-    yield Finding("python", True, f"Python {sys.version.split()[0]}.")
-
-
-CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    _check_names,
-    _check_files,
-    _check_database,
-    _check_queue,
-    _check_clock,
-    _check_python,
-)
+Check = Callable[[Settings], Iterator[Finding]]
+CHECKS: tuple[Check, ...] = (_check_names, _check_files, _check_database, _check_queue, _check_machine)

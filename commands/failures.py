@@ -1,4 +1,4 @@
-"""What ended a command, in a sentence for the person who ran it."""
+"""The sentence about an error that ended a command."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sqlalchemy.exc
 
 from importing.errors import ApiError
 from settings import BadSettings
-from storage.driver_errors import driver_errors
+from storage.drivers import driver_errors
 from storage.engine import Busy
 
 
 def sentence_of(error: Exception) -> str | None:
-    """The sentence about an error that can be expected; None for any other."""
+    """The sentence about an expected error; None for any other."""
     if isinstance(error, ApiError):
         return error.message
     if isinstance(error, BadSettings):

@@ -1,8 +1,8 @@
-"""`tillgate import`: a file into an account, by the same core as every protocol."""
+"""`tillgate import`: imports a file into an account, like every protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,24 @@ import click
 
 from commands.context import account_row, opened
 from commands.input_file import DataFile, charset_of, data_in, delimiter_of, named_columns, on_disk
-from commands.output import json_option, plural, print_json, print_table, say
+from commands.output import (
+    LISTED,
+    examples,
+    json_option,
+    plural,
+    print_json,
+    print_more,
+    print_table,
+    problem_objects,
+    say,
+)
 from commands.progress import reading
 from importing import import_batch
 from importing.account_settings import AccountSettings, load
-from importing.batch import Batch, Campaign, Delimited, Mode, OnError, Outcome
+from importing.batch import Batch, Campaign, Delimited, Mode, OnError, Origin, Outcome
 from importing.context import Context
-from importing.errors import ApiError, Problem
+from importing.errors import ApiError
 from importing.fields import AUTO_ADD
-
-# What people read of a long list; --json has all of it.
-LISTED = 20
 
 
 @click.command(name="import")
@@ -50,25 +57,26 @@ LISTED = 20
 )
 @click.option("--no-undo", is_flag=True, help="Save no undo state.")
 @json_option
+@examples(
+    "tillgate import greatwidgets customers.csv --mode update --campaign 898989889",
+    "tillgate import greatwidgets till.txt --delimiter pipe --header code --header phone --dry-run",
+)
 def import_(account_id: str, file: str, as_json: bool, dry_run: bool, **options: Any) -> None:
     """Import a file of customers.
 
     CSV is read as RFC 4180 says, in UTF-8 or else Windows-1252. The first line names the columns, as the protocol
     does (code, card_number, first_name ...), unless --header does. FILE may be - for standard input. What
     `tillgate export` wrote is taken as it is, and so is what `tillgate failed` wrote, once it is mended.
-
-    \b
-    Examples:
-      tillgate import greatwidgets customers.csv --mode update --campaign 898989889
-      tillgate import greatwidgets till.txt --delimiter pipe --header code --header phone --dry-run
     """
     with opened() as context, on_disk(file, context.database.data_dir) as path, DataFile(path) as data:
         charset, codec = charset_of(path)
         batch = _batch(context, account_id, data, (codec, delimiter_of(options["delimiter"], path)), options)
         name = "standard input" if file == "-" else Path(file).name
         verb = "Checking" if dry_run else "Importing"
-        with reading(f"{verb} {name}, {batch.source.size:,} bytes, for {account_id}", batch.source.size) as told:
-            data.watch = told
+        with reading(
+            f"{verb} {name}, {batch.source.size:,} bytes, for {account_id}", batch.source.size
+        ) as show_position:
+            data.watch = show_position
             outcome = import_batch.preview(context, batch) if dry_run else import_batch.run(context, batch)
         if as_json:
             print_json(_as_json(outcome, charset))
@@ -80,17 +88,17 @@ def _batch(context: Context, account_id: str, data: DataFile, form: tuple[str, s
     codec, delimiter = form
     with context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
-    known = load(context, account)
+    settings = load(context, account)
     delimited = Delimited(delimiter, quotes=True, multiline=True, guarded=True)
     source, names = data_in(data, codec, delimited, options["names"])
-    headers = named_columns(names, known.fields)
-    campaigns = _campaigns(known, options["campaigns"])
+    headers = named_columns(names, settings.fields)
+    campaigns = _campaigns(settings, options["campaigns"])
     if not campaigns and any(header.field is AUTO_ADD for header in headers):
         raise click.ClickException("A file with auto_add needs a campaign to add to: --campaign ID.")
     return Batch(
         account=account,
         user="cli",
-        face="cli",
+        protocol="cli",
         headers=headers,
         delimited=delimited,
         source=source,
@@ -100,14 +108,15 @@ def _batch(context: Context, account_id: str, data: DataFile, form: tuple[str, s
         card_digits=options["card_digits"],
         campaigns=campaigns,
         names=tuple(names),
+        origin=Origin(delimiter=delimiter),
     )
 
 
-def _campaigns(known: AccountSettings, ids: Sequence[str]) -> tuple[Campaign, ...]:
+def _campaigns(settings: AccountSettings, ids: Sequence[str]) -> tuple[Campaign, ...]:
     for campaign_id in ids:
-        if campaign_id not in known.campaigns:
+        if campaign_id not in settings.campaigns:
             raise ApiError("bad_campaign", value=campaign_id)
-    return tuple(known.campaigns[campaign_id] for campaign_id in dict.fromkeys(ids))
+    return tuple(settings.campaigns[campaign_id] for campaign_id in dict.fromkeys(ids))
 
 
 def _as_json(outcome: Outcome, charset: str) -> dict[str, object]:
@@ -118,14 +127,10 @@ def _as_json(outcome: Outcome, charset: str) -> dict[str, object]:
         "charset": charset,
         "seconds": round(outcome.seconds, 3),
         **{name: getattr(counts, name) for name in ("new", "updated", "unchanged", "ignored", "failed")},
-        "made": ({"row": m.row, "code": m.code, "card_number": m.card_number} for m in outcome.made),
-        "problems": _problem_objects(outcome.problems),
-        "warnings": _problem_objects(outcome.warnings),
+        "made": ({"row": m.row, "code": m.code, "card_number": m.card_number} for m in outcome.assigned_keys),
+        "problems": problem_objects(outcome.problems),
+        "warnings": problem_objects(outcome.warnings),
     }
-
-
-def _problem_objects(problems: Iterable[Problem]) -> Iterable[dict[str, object]]:
-    return ({"row": p.row, "field": p.field, "code": p.code, "message": p.message} for p in problems)
 
 
 def _show(outcome: Outcome) -> None:
@@ -136,21 +141,13 @@ def _show(outcome: Outcome) -> None:
         f"{counts.ignored:,} ignored, {counts.failed:,} failed, in {outcome.seconds:.2f} s."
     )
     for noun, problems in (("problem", outcome.problems), ("warning", outcome.warnings)):
-        _listed(noun, [problem.message for problem in islice(problems, LISTED + 1)])
-    made = list(islice(outcome.made, LISTED + 1)) if outcome.batch_id else []
+        messages = [problem.message for problem in islice(problems, LISTED + 1)]
+        if messages:
+            say(f"With {plural(len(messages), noun)}:" if len(messages) <= LISTED else f"With {noun}s:")
+        for message in messages[:LISTED]:
+            say(f"  {message}")
+        print_more(len(messages), f"{noun}s")
+    made = list(islice(outcome.assigned_keys, LISTED + 1)) if outcome.batch_id else []
     if made:
         print_table(("row", "code", "card number"), [(m.row, m.code, m.card_number) for m in made[:LISTED]])
-        _more(len(made), "codes and cards")
-
-
-def _listed(noun: str, messages: Sequence[str]) -> None:
-    if messages:
-        say(f"With {plural(len(messages), noun)}:" if len(messages) <= LISTED else f"With {noun}s:")
-    for message in messages[:LISTED]:
-        say(f"  {message}")
-    _more(len(messages), f"{noun}s")
-
-
-def _more(count: int, what: str) -> None:
-    if count > LISTED:
-        say(f"There are more {what} than these {LISTED}: --json has all.")
+        print_more(len(made), "codes and cards")

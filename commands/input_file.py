@@ -1,4 +1,4 @@
-"""A file to import: its charset, its named columns, and how far it has been read."""
+"""A file to import: its charset, its columns, and the position of the reader."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS: Mapping[str, str] = {"pipe": "|", "comma": ",", "tab": "\t", "semicolon":
 
 
 class DataFile(io.FileIO):
-    """A file from byte `start` on, as if it began there. Says after each read how many bytes of it have been read."""
+    """A file from byte `start` on, as if it began there. After each read it calls `watch` with its position."""
 
     def __init__(self, path: Path) -> None:
         self.start = 0
@@ -70,8 +70,8 @@ def charset_of(path: Path) -> tuple[str, str]:
         while piece := file.read(PIECE):
             evidence.take(piece)
     evidence.end()
-    found = evidence.charset(())
-    return found.name, found.codec
+    charset = evidence.charset(())
+    return charset.name, charset.codec
 
 
 def delimiter_of(word: str | None, path: Path) -> str:
@@ -84,27 +84,24 @@ def delimiter_of(word: str | None, path: Path) -> str:
     return delimiter
 
 
-def data_in(file: DataFile, codec: str, delimited: Delimited, named: Sequence[str]) -> tuple[Source, list[str]]:
+def data_in(file: DataFile, codec: str, delimited: Delimited, column_names: Sequence[str]) -> tuple[Source, list[str]]:
     """The data of a file and the names of its columns: those given, else those in the first line, which is no data."""
     source = Source(file, codec, os.fstat(file.fileno()).st_size)
-    if named:
-        return source, list(named)
+    if column_names:
+        return source, list(column_names)
     names, file.start = row_reader.read_first_row(source, delimited)
     return Source(file, codec, source.size - file.start), names
 
 
 def named_columns(names: Sequence[str], custom: Mapping[str, Field]) -> tuple[Header, ...]:
-    """The headers that the names mean. Refused in the words of a file: its columns have numbers, not headers.
-
-    What stands in front of the columns of a file of failed rows is no data.
-    """
-    own = failed_rows.count_added_columns(names)
-    names = [*[""] * own, *names[own:]]
+    """The headers that the names mean; errors name columns by number. Columns that an export added are ignored."""
+    added = failed_rows.count_added_columns(names)
+    names = [*[""] * added, *names[added:]]
     while names and not names[-1]:
         names = names[:-1]
     try:
         return headers({f"profiles_header_{number}": name for number, name in enumerate(names, 1)}, custom)
-    except ApiError as fault:
-        if fault.code == "no_header":
+    except ApiError as error:
+        if error.code == "no_header":
             raise click.ClickException("The file names no column that is known.") from None
-        raise click.ClickException(fault.message.replace("profiles_header_", "column ")) from None
+        raise click.ClickException(error.message.replace("profiles_header_", "column ")) from None

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, a line now and then elsewhere. On standard error."""
+"""Shows the progress of long work on standard error: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from commands.output import say
 
-# Without a terminal, only what takes a while is worth more than a first line.
+# Bytes. Without a terminal, a smaller file gets only a first line.
 QUARTERS_FROM = 4_000_000
 
 
 @contextmanager
 def reading(what: str, size: int) -> Iterator[Callable[[int], None]]:
-    """Shows the reading of `size` bytes, told by calls with the position, and then that they are being written."""
+    """Yields a function that shows the position in `size` bytes that are read, and at their end that they are written."""
     if sys.stderr.isatty():
-        with _bar(what, size) as told:
-            yield told
+        with _bar(what, size) as show:
+            yield show
     else:
         say(what)
         yield _lines(size)
@@ -32,22 +32,22 @@ def _bar(what: str, size: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=max(size, 1))
 
-        def told(position: int) -> None:
+        def show(position: int) -> None:
             if position < size:
                 progress.update(task, completed=position)
             else:
                 progress.update(task, completed=size, total=None, description="Writing")
 
-        yield told
+        yield show
 
 
 def _lines(size: int) -> Callable[[int], None]:
     quarter = 0
 
-    def told(position: int) -> None:
+    def show(position: int) -> None:
         nonlocal quarter
         if size >= QUARTERS_FROM and position * 4 // size > quarter:
             quarter = position * 4 // size
             say(f"{quarter * 25} % read" if quarter < 4 else "All rows are read; writing.")
 
-    return told
+    return show

@@ -12,26 +12,23 @@ import click
 
 import storage
 from commands.context import opened
-from commands.output import json_option, print_json, say
+from commands.output import examples, json_option, print_json, say
 from server.installation import open_context
 from settings import Settings, load_settings
-from storage import schema_revision
-from storage.engine import Database
+from storage import migrate as migrations
+from storage.engine import Database, open_database
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 is any free one.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="How many processes.")
+@examples("tillgate serve --host 0.0.0.0 --port 8080 --workers 4")
 def serve(host: str, port: int, workers: int) -> None:
     """Serve the protocols over HTTP, and work on jobs, until SIGTERM.
 
     Beside the processes that answer, one works on the jobs. SIGTERM lets what is under way finish. An SQLite database is
     migrated first. When the server is ready, it prints one line with its URL.
-
-    \b
-    Example:
-      tillgate serve --host 0.0.0.0 --port 8080 --workers 4
     """
     from server import process
 
@@ -41,7 +38,7 @@ def serve(host: str, port: int, workers: int) -> None:
     except process.CannotListen as error:
         raise click.ClickException(str(error)) from None
     with listener:
-        # Opened once before the processes part: the database is brought up, the secret made, and errors are told here.
+        # Opened once before the fork: this migrates the database, makes the secret and reports errors.
         with opened(settings):
             pass
         url = process.url_of(listener)
@@ -50,7 +47,7 @@ def serve(host: str, port: int, workers: int) -> None:
                 load=lambda: _application(settings),
                 listener=listener,
                 announce=lambda: click.echo(f"Tillgate is ready at {url}"),
-                work_on_jobs=lambda goes_on: _work_on_jobs(settings, goes_on, maintain=True),
+                work_on_jobs=lambda may_continue: _work_on_jobs(settings, may_continue, maintain=True),
                 workers=workers,
                 http_status=settings.legacy_status == "http",
                 log_format=settings.log_format,
@@ -59,14 +56,11 @@ def serve(host: str, port: int, workers: int) -> None:
 
 
 @click.command()
+@examples("TILLGATE_QUEUE_URL=redis://queue.internal tillgate worker")
 def worker() -> None:
     """Work on jobs until SIGTERM, beside `tillgate serve` or on other hosts.
 
-    As many as wanted may run. All need the same database, queue and secret. SIGTERM lets the portion under way finish.
-
-    \b
-    Example:
-      TILLGATE_QUEUE_URL=redis://queue.internal tillgate worker
+    As many as wanted may run. All need the same database, queue and secret. SIGTERM lets the chunk under way finish.
     """
     from server import logs
 
@@ -81,7 +75,7 @@ def worker() -> None:
     _work_on_jobs(settings, lambda: not stop.is_set())
 
 
-def _work_on_jobs(settings: Settings, goes_on: Callable[[], bool], *, maintain: bool = False) -> None:
+def _work_on_jobs(settings: Settings, may_continue: Callable[[], bool], *, maintain: bool = False) -> None:
     from server import maintenance
     from server.job_worker import JobWorker
 
@@ -90,7 +84,7 @@ def _work_on_jobs(settings: Settings, goes_on: Callable[[], bool], *, maintain: 
     if maintain:
         threading.Thread(target=maintenance.run_until, args=(stop, context), daemon=True).start()
     try:
-        JobWorker(context).run(goes_on)
+        JobWorker(context).run(may_continue)
     finally:
         stop.set()
         context.queue.close()
@@ -110,29 +104,24 @@ def _application(settings: Settings) -> Callable[..., Any]:
     "--to", "revision", metavar="REVISION", help="Bring it to this revision instead: up, or down (base: empty)."
 )
 @json_option
+@examples("tillgate migrate")
 def migrate(revision: str | None, as_json: bool) -> None:
-    """Bring the database up to this release, or to a revision.
-
-    \b
-    Example:
-      tillgate migrate
-    """
-    from storage import migrate as migrations
+    """Bring the database up to this release, or to a revision."""
 
     settings = load_settings()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database = Database(settings.database_url, settings.data_dir)
+    database = open_database(settings.database_url, settings.data_dir)
     try:
-        before = schema_revision.current(database)
+        before = migrations.current_revision(database)
         if revision is None:
             migrations.upgrade(database)
         else:
             _move(database, revision)
-        after = schema_revision.current(database)
+        after = migrations.current_revision(database)
     finally:
         database.dispose()
     if as_json:
-        print_json({"before": before or "", "after": after or "", "head": schema_revision.newest()})
+        print_json({"before": before or "", "after": after or "", "head": migrations.newest_revision()})
     else:
         say(f"The database is at revision {after or 'base'}{'; nothing was to do' if after == before else ''}.")
 
@@ -140,10 +129,8 @@ def migrate(revision: str | None, as_json: bool) -> None:
 def _move(database: Database, revision: str) -> None:
     from alembic.util.exc import CommandError
 
-    from storage import migrate as migrations
-
     try:
-        if _is_older(revision, schema_revision.current(database)):
+        if _is_older(revision, migrations.current_revision(database)):
             migrations.downgrade(database, revision)
         else:
             migrations.upgrade(database, revision)

@@ -1,4 +1,4 @@
-"""`tillgate webhook`: the URLs of an account that are told of finished batches."""
+"""`tillgate webhook`: the URLs of an account that receive finished batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from sqlalchemy import Connection, RowMapping
 
 from commands.context import account_row, opened, writing
-from commands.output import json_option, print_json, print_table, say
+from commands.output import examples, json_option, print_rows, report, say
 from crypto.encryption import DecryptionError
 from importing.times import iso_seconds
 from storage.queries import accounts
@@ -16,74 +16,53 @@ from webhooks.safe_http import UrlRefused
 
 
 @click.group()
+@examples("tillgate webhook create greatwidgets https://shop.example.com/tillgate")
 def webhook() -> None:
-    """Webhooks: URLs of an account that are told of finished batches.
-
-    \b
-    Example:
-      tillgate webhook create greatwidgets https://shop.example.com/tillgate
-    """
+    """Webhooks: URLs of an account that are told of finished batches."""
 
 
 @webhook.command()
 @click.argument("account_id", metavar="ACCOUNT")
 @click.argument("url", metavar="URL")
 @json_option
+@examples("tillgate webhook create greatwidgets https://shop.example.com/tillgate")
 def create(account_id: str, url: str, as_json: bool) -> None:
     """Register a URL and print the secret that signs what it is sent, this once.
 
     The secret is all that is printed on standard output.
-
-    \b
-    Example:
-      tillgate webhook create greatwidgets https://shop.example.com/tillgate
     """
     with opened() as context:
         with context.database.reading() as connection:
             account = account_row(connection, account_id)["id"]
         try:
-            made = deliveries.register_webhook(context, account, url)
+            hook = deliveries.register_webhook(context, account, url)
         except UrlRefused as error:
             raise click.ClickException(str(error)) from error
         with writing(context) as connection:
-            accounts.add_audit_line(connection, account, "cli", "webhook create", made.id)
-    if as_json:
-        print_json({"id": made.id, "url": made.url, "secret": made.secret})
-        return
-    say(f"The webhook {made.id} of {account_id} was made. Its secret is shown only now:")
-    click.echo(made.secret)
+            accounts.add_audit_line(connection, account, "cli", "webhook create", hook.id)
+    sentence = f"The webhook {hook.id} of {account_id} was made. Its secret is shown only now:"
+    report(as_json, {"id": hook.id, "url": hook.url, "secret": hook.secret}, sentence, hook.secret)
 
 
 @webhook.command(name="list")
 @click.argument("account_id", metavar="ACCOUNT")
 @json_option
+@examples("tillgate webhook list greatwidgets")
 def list_(account_id: str, as_json: bool) -> None:
-    """List the webhooks of an account, with how many deliveries wait or failed and what came of the last attempt.
-
-    \b
-    Example:
-      tillgate webhook list greatwidgets
-    """
+    """List the webhooks of an account, with how many deliveries wait or failed and what came of the last attempt."""
     with opened() as context, context.database.reading() as connection:
         account = account_row(connection, account_id)["id"]
         rows = [_line(connection, row) for row in stored.list_webhooks(connection, account)]
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ("webhook", "url", "waiting", "failed", "last attempt", "created")
-        print_table(columns, [tuple(row.values()) for row in rows], "The account has no webhook yet.")
+    columns = ("webhook", "url", "waiting", "failed", "last attempt", "created")
+    print_rows(as_json, rows, columns, "The account has no webhook yet.")
 
 
 @webhook.command()
 @click.argument("account_id", metavar="ACCOUNT")
 @click.argument("webhook_id", metavar="ID")
+@examples("tillgate webhook delete greatwidgets 9b2f6c1d0e8a7745")
 def delete(account_id: str, webhook_id: str) -> None:
-    """Tell a URL nothing any more; what it has not been told yet is dropped.
-
-    \b
-    Example:
-      tillgate webhook delete greatwidgets 9b2f6c1d0e8a7745
-    """
+    """Tell a URL nothing any more; what it has not been told yet is dropped."""
     with opened() as context, writing(context) as connection:
         account = account_row(connection, account_id)["id"]
         if not stored.remove_webhook(connection, account, webhook_id):
@@ -96,13 +75,9 @@ def delete(account_id: str, webhook_id: str) -> None:
 @click.argument("account_id", metavar="ACCOUNT")
 @click.argument("webhook_id", metavar="ID")
 @json_option
+@examples("tillgate webhook test greatwidgets 9b2f6c1d0e8a7745")
 def test(account_id: str, webhook_id: str, as_json: bool) -> None:
-    """Post a signed message to a webhook now, and say how it answered.
-
-    \b
-    Example:
-      tillgate webhook test greatwidgets 9b2f6c1d0e8a7745
-    """
+    """Post a signed message to a webhook now, and say how it answered."""
     with opened() as context:
         with context.database.reading() as connection:
             hook = stored.find_webhook(connection, account_row(connection, account_id)["id"], webhook_id)
@@ -112,12 +87,10 @@ def test(account_id: str, webhook_id: str, as_json: bool) -> None:
             answer = deliveries.test_webhook(context, account_id, hook)
         except DecryptionError as error:
             raise click.ClickException("The webhook was made under another TILLGATE_SECRET; make it again.") from error
-    if not answer.taken:
+    if not answer.is_accepted:
         raise click.ClickException(f"The webhook did not take it: {answer.error.rstrip('.')}.")
-    if as_json:
-        print_json({"id": webhook_id, "status": answer.status})
-    else:
-        say(f"The webhook answered with status {answer.status}.")
+    document = {"id": webhook_id, "status": answer.status}
+    report(as_json, document, f"The webhook answered with status {answer.status}.")
 
 
 def _line(connection: Connection, row: RowMapping) -> dict[str, object]:

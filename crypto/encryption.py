@@ -1,4 +1,4 @@
-"""What must be kept for a while but be readable by nobody else: sealed with a key that only the installation's secret gives."""
+"""Encryption of stored data with a key derived from the installation's secret."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ NONCE_BYTES = 12
 
 
 class DecryptionError(Exception):
-    """A sealed piece was sealed under another secret, for another place, or is damaged."""
+    """The ciphertext was made under another secret or for another place, or is damaged."""
 
 
 class Cipher:
-    """Seals pieces of bytes with AES-256-GCM. `key` is 32 bytes (see `Digests.key`)."""
+    """AES-256-GCM. `key` is 32 bytes (see `Digests.key`)."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
-    def encrypt(self, piece: bytes, place: str) -> bytes:
-        """The piece sealed: nonce, ciphertext, tag. It opens in the same `place` only."""
+    def encrypt(self, data: bytes, place: str) -> bytes:
+        """Returns nonce, ciphertext and tag, which decrypt with the same `place` only."""
         nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, piece, place.encode())
+        return nonce + self._cipher.encrypt(nonce, data, place.encode())
 
-    def decrypt(self, sealed: bytes, place: str) -> bytes:
-        """The piece. Raises DecryptionError."""
+    def decrypt(self, encrypted: bytes, place: str) -> bytes:
+        """The data. Raises DecryptionError."""
         try:
-            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place.encode())
+            return self._cipher.decrypt(encrypted[:NONCE_BYTES], encrypted[NONCE_BYTES:], place.encode())
         except InvalidTag as error:
             raise DecryptionError(place) from error

@@ -29,7 +29,7 @@ from legacy_api.form import FormLimits
 from legacy_api.parameters import LONGEST_REQUEST_ID
 from server import early_refusals, gthread_worker, maintenance, process
 from settings import PREFIX, Settings
-from storage import schema_revision
+from storage import migrate
 
 FOLDER = Path(__file__).parent
 DOCUMENTS = (FOLDER / "protocol.md", FOLDER / "operations.md", FOLDER / "modern_protocols.md")
@@ -363,7 +363,7 @@ def _default(value: object) -> str:
 
 def renumbered(document: str) -> str:
     """The document with the number of its example of a migration behind the newest one."""
-    newest = schema_revision.newest()
+    newest = migrate.newest_revision()
     number = f"{int(newest) + 1:04}"
     document = re.sub(r"\b\d{4}_company\.py", f"{number}_company.py", document)
     document = re.sub(r'^\+revision = "\d{4}"$', f'+revision = "{number}"', document, flags=re.MULTILINE)

@@ -1,10 +1,10 @@
-"""An account as a batch needs it: its custom fields by header name, its active campaigns by their ids."""
+"""What a batch needs of its account: the custom fields by name and the active campaigns by id."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from importing.batch import Campaign, CampaignType
 from importing.context import Context
@@ -22,60 +22,40 @@ KIND_OF_TYPE: Mapping[str, FieldKind] = {
 
 @dataclass(frozen=True, slots=True)
 class AccountSettings:
-    """The custom fields by name ("custom_field_3") in the order of their numbers; the active campaigns by their ids.
-
-    `version`: two accounts with the same one have the same fields, and campaigns that differ in their items at most.
-    """
+    """The custom fields by name ("custom_field_3") in the order of their numbers; the active campaigns by their ids."""
 
     fields: Mapping[str, Field]
     campaigns: Mapping[str, Campaign]
-    version: Hashable = field(default_factory=object)
 
 
 def load(context: Context, account: int) -> AccountSettings:
     """The account's custom fields and active campaigns, as they are now."""
     with context.database.read_connection() as work:
         fields, campaigns = request_lookups.list_fields_and_campaigns(work, account)
-        has_items = any(campaign.type == CampaignType.BUYX for campaign in campaigns)
-        return _settings(fields, campaigns, _items(work, account) if has_items else {})
-
-
-def _settings(
-    fields: Sequence[request_lookups.CustomFieldRow],
-    campaigns: Sequence[request_lookups.CampaignRow],
-    items: Mapping[int, Mapping[str, int]],
-) -> AccountSettings:
-    custom_fields = map(_field, fields)
+        has_items = any(row.type == CampaignType.BUYX for row in campaigns)
+        items = _list_items(work, account) if has_items else {}
     return AccountSettings(
-        {field.name: field for field in custom_fields}, _campaigns(campaigns, items), (fields, campaigns)
+        {field.name: field for field in map(_make_field, fields)},
+        {
+            row.public_id: Campaign(row.id, row.public_id, row.name, CampaignType(row.type), items.get(row.id, {}))
+            for row in campaigns
+        },
     )
 
 
-def _field(row: request_lookups.CustomFieldRow) -> Field:
-    return make_custom_field(
-        row.number,
-        row.label,
-        KIND_OF_TYPE[row.type],
-        tuple(json.loads(row.choices)),
-        unique=bool(row.is_unique),
-        searchable=bool(row.searchable),
-    )
+def _make_field(row: request_lookups.CustomFieldRow) -> Field:
+    is_unique, searchable = bool(row.is_unique), bool(row.searchable)
+    choices = tuple(json.loads(row.choices))
+    kind = KIND_OF_TYPE[row.type]
+    return make_custom_field(row.number, row.label, kind, choices, unique=is_unique, searchable=searchable)
 
 
-def _campaigns(
-    rows: Sequence[request_lookups.CampaignRow], items: Mapping[int, Mapping[str, int]]
-) -> dict[str, Campaign]:
-    return {
-        row.campaign_id: Campaign(row.id, row.campaign_id, row.name, CampaignType(row.type), items.get(row.id, {}))
-        for row in rows
-    }
-
-
-def _items(work: SqlConnection, account: int) -> dict[int, dict[str, int]]:
+def _list_items(work: SqlConnection, account: int) -> dict[int, dict[str, int]]:
+    """Of each campaign, its items' numbers by name and id."""
     rows = request_lookups.list_campaign_items(work, account)
-    custom_fields: dict[int, dict[str, int]] = {}
-    # An id that reads like another item's name is still the id.
+    items: dict[int, dict[str, int]] = {}
+    # The ids come last: an id that equals another item's name is an id.
     for column in ("name", "item_id"):
         for row in rows:
-            custom_fields.setdefault(row["campaign_id"], {})[row[column].casefold()] = row["id"]
-    return custom_fields
+            items.setdefault(row["campaign_id"], {})[row[column].casefold()] = row["id"]
+    return items

@@ -1,4 +1,4 @@
-"""What a batch is: frozen values. Policies are values on `Batch`, never names of faces."""
+"""What a batch and its outcome are: frozen values. What differs between protocols is a value here, never their name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importing.fields import Field
 
 
 class Mode(StrEnum):
-    """What happens to a customer that a row matches: which columns are written. CREATE: such a row is a problem."""
+    """Which columns are written of a customer that a row matches. CREATE: such a row has a problem."""
 
     REPLACE = "yes"
     UPDATE = "update"
@@ -21,7 +21,7 @@ class Mode(StrEnum):
 
 
 class OnError(StrEnum):
-    """What a bad row does to the batch: nothing at all is imported, or the good rows are."""
+    """Whether a bad row prevents the whole batch, or the good rows are imported."""
 
     REJECT = "reject"
     SKIP = "skip"
@@ -37,31 +37,29 @@ class CampaignType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign. `id` is the store's number, `campaign_id` what the protocols call it.
-
-    `items` (buyx only): an item's name or id, case-folded, to its number.
+    """A campaign. `id` is the database's number, `public_id` the protocols' name; `items` (buyx only) maps an item's name or
+    id, case-folded, to its number.
     """
 
     id: int
-    campaign_id: str
+    public_id: str
     name: str
     type: CampaignType
     items: Mapping[str, int] = field(default_factory=dict)
 
 
-# A cell that gives no value, in data that may have such cells. No value has this character: it is refused everywhere.
+# A cell that gives no value, in data that may have such cells. No value contains this character: it is forbidden.
 ABSENT = "\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Delimited:
-    """How text is cut into rows and columns.
+    """How text is split into rows and columns.
 
-    `quotes`: a value may be quoted as RFC 4180 says. `multiline`: a quoted value may span lines (files);
-    the legacy protocol never lets it, so that a stray quote spoils one row only. `guarded`: a file that our own export
-    may have written; the guard before what a spreadsheet would run is removed (see
-    `importing.reading.csv_formula_guard`). `has_absent`: a cell that is ABSENT gives no value, so its row does not give
-    that column (see `importing.row_writer`).
+    `quotes`: a value may be quoted as in RFC 4180. `multiline`: a quoted value may span lines, in files only; in the
+    legacy protocol a stray quote must not spoil more than one row. `guarded`: our own export may have written the file,
+    so the guard of formulas is removed (see `importing.reading.csv_formula_guard`). `has_absent`: a cell that is ABSENT
+    gives no value (see `importing.row_writer`).
     """
 
     delimiter: str
@@ -73,7 +71,7 @@ class Delimited:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The data of a batch: a seekable binary file positioned anywhere, its charset (a Python codec name) and size in bytes."""
+    """The data of a batch: a seekable binary file at any position, its charset (a Python codec name) and size in bytes."""
 
     file: BinaryIO
     charset: str
@@ -82,7 +80,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One named column of the data. `position` is the number that it was sent with, from 1; None: an unused column."""
+    """One column of the data. `position` is the number in the request, from 1. A column without a field is unused."""
 
     position: int
     field: Field | None
@@ -92,7 +90,7 @@ class Header:
 class Requirement:
     """A row must give one of `fields` (names), else it has the problem `missing_value` in the first of them.
 
-    `when`: only where the field of that name has that value, in any case.
+    With `when`, only a row whose field of that name has that value, in any case.
     """
 
     fields: tuple[str, ...]
@@ -100,8 +98,8 @@ class Requirement:
 
 
 class Cursor(NamedTuple):
-    """Where reading goes on: the byte in the source, the rows before it, and what may still be read again of quotes
-    that are never closed (characters; None: all that a batch may).
+    """Where reading resumes: the byte in the source, the rows before it, and the characters that may still be read again
+    after quotes that are never closed (None: as many as a batch may).
     """
 
     position: int = 0
@@ -109,23 +107,33 @@ class Cursor(NamedTuple):
     rereads: int | None = None
 
 
+class Origin(NamedTuple):
+    """Where a batch came from, None where that is not known: the client's address, the delimiter that the sender chose,
+    the X-Request-Id of the reply, and the charset that the sender declared.
+    """
+
+    address: str | None = None
+    delimiter: str | None = None
+    request_id: str | None = None
+    declared_charset: str | None = None
+
+
 class Batch(NamedTuple):
     """One import: what to do with which data, for whom.
 
-    `account` is the store's number of the account. `headers` are in growing position; where the positions have gaps,
-    the widest row decides what the gaps mean (docs/protocol.md, Headers). `request_key` is the sender's idempotency key,
-    `request_digest` says what "the same request" is (32 bytes, empty where nobody asks), and `since` the number of the
-    account's newest change when it came (None: the newest when it is imported). `charset` is the data's, as people call
-    it. `names` are the columns as the sender names them, in the order of the data.
+    `account` is the database's number of the account. `headers` are in order of position; see `close_gaps` for gaps.
+    `request_key` is the sender's idempotency key. `request_digest` identifies the same request (32 bytes, or empty).
+    `last_change` is the number of the account's newest change when the request arrived (None: when it is imported).
+    `charset` is the usual name of the data's charset. `names` are the sender's names of the columns, in their order.
 
     For files whose columns are no legacy headers: `requirements` of each row, `constants` that every row has beside its
-    own values, and `reference`, the fields (names) of which the first that is not blank is what the sender calls a row.
-    Of two headers with the same target the first value that is not blank counts.
+    own values, and `reference`: names of fields, of which the first that is not blank is what the sender calls a row. Of
+    two headers with the same target the first value that is not blank counts.
     """
 
     account: int
     user: str
-    face: str
+    protocol: str
     headers: tuple[Header, ...]
     delimited: Delimited
     source: Source
@@ -142,11 +150,12 @@ class Batch(NamedTuple):
     requirements: tuple[Requirement, ...] = ()
     constants: tuple[tuple[Field, str], ...] = ()
     reference: tuple[str, ...] = ()
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, slots=True)
 class AssignedKey:
-    """What a sender learns of a row that came without a code, or that got a card made."""
+    """The keys of a row for which a code or a card number was generated."""
 
     row: int
     code: str
@@ -154,7 +163,7 @@ class AssignedKey:
 
 
 class Counts(NamedTuple):
-    """Rows: `updated` counts every matched row that was processed; `unchanged` are those of them that changed nothing."""
+    """Counts of rows. `updated` are all matched rows that were processed, `unchanged` those of them that changed nothing."""
 
     new: int = 0
     updated: int = 0
@@ -164,15 +173,15 @@ class Counts(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a batch did, or in a preview would do. `made`, `problems` and `warnings` are re-iterable, false where there is
-    none, and may be long.
+    """What a batch did, or in a preview would do (`batch_id` is "" then).
 
-    `batch_id` is "" in a preview. `replayed`: this is the stored outcome of an earlier request, nothing was imported now.
+    `assigned_keys`, `problems` and `warnings` are re-iterable, false if empty, and may be long. `replayed`: this is the
+    stored outcome of an earlier request, and nothing was imported now.
     """
 
     batch_id: str
     counts: Counts
-    made: Iterable[AssignedKey]
+    assigned_keys: Iterable[AssignedKey]
     problems: Iterable[Problem]
     warnings: Iterable[Problem]
     charset: str
@@ -182,7 +191,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A value that an undo left as it is. Secrets are named, `written` and `current` are "" for them."""
+    """A value that an undo did not restore. `written` and `current` are "" for secrets."""
 
     code: str
     field: str
@@ -192,7 +201,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class UndoOutcome:
-    """What an undo did, or in a preview would do (`batch_id` is "" then). The counts are customers."""
+    """What an undo did, or in a preview would do (`batch_id` is "" then). The counts are of customers."""
 
     batch_id: str
     undoes: str

@@ -1,11 +1,11 @@
-"""What the core works with: the database, the digests, the queue, and the few settings that concern it."""
+"""What an import works with: the database, the digests, the queue and a few settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from crypto.digests import Digests
-from importing.queue import NullQueue, Queue
+from importing.queue import Queue
 from storage.engine import Database
 
 
@@ -13,7 +13,7 @@ from storage.engine import Database
 class Context:
     """`write_wait` and `job_lease` are in seconds. `webhook_private`: webhooks may lead to private addresses.
 
-    Undo states kept: the newest `undo_keep` of an account, and all of `undo_days` days.
+    An account keeps the newest `undo_keep` undo states, and all of the last `undo_days` days.
     """
 
     database: Database
@@ -22,5 +22,5 @@ class Context:
     undo_keep: int = 50
     undo_days: int = 30
     job_lease: float = 60.0
-    queue: Queue = field(default_factory=NullQueue)
+    queue: Queue = field(default_factory=Queue)
     webhook_private: bool = False

@@ -1,4 +1,4 @@
-"""Long lists with flat memory: small ones stay in memory, long ones go to an unlinked temporary file."""
+"""Long lists with flat memory: short ones stay in memory, long ones are written to an unlinked temporary file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BYTES_IN_MEMORY = 256 * 1024
 
 
 class DiskList(Generic[Item]):
-    """A list that can be appended to and iterated any number of times. Holds up to 256 kB in memory, the rest on disk.
+    """A list that can be appended to and iterated any number of times. Beyond 256 kB it is on disk.
 
-    The file is this process's own and unlinked, so unpickling it reads nothing that anybody else wrote.
+    The file is unlinked and only this process has it open, so unpickling reads nothing that anybody else wrote.
     """
 
     def __init__(self, items: Iterable[Item] = ()) -> None:
@@ -27,7 +27,7 @@ class DiskList(Generic[Item]):
             self.append(item)
 
     def __del__(self) -> None:
-        # Lists are handed from floor to floor, down to a reply that is being sent: whoever lets go last closes the file.
+        # Lists are passed on until a reply is sent, and only the last reference can close the file.
         if self._file is not None:
             self._file.close()
 
@@ -36,7 +36,7 @@ class DiskList(Generic[Item]):
         self._length += 1
         if len(self._recent) >= ITEMS_PER_CHUNK:
             if self._file is None:
-                self._file = tempfile.SpooledTemporaryFile(max_size=BYTES_IN_MEMORY)  # noqa: SIM115 - lives as long as the list
+                self._file = tempfile.SpooledTemporaryFile(max_size=BYTES_IN_MEMORY)  # noqa: SIM115
             self._file.seek(0, 2)
             pickle.dump(self._recent, self._file, protocol=pickle.HIGHEST_PROTOCOL)
             self._recent = []
@@ -49,7 +49,7 @@ class DiskList(Generic[Item]):
             yield from chunk
 
     def chunks(self) -> Iterator[list[Item]]:
-        """The items, so many at once."""
+        """The items, up to 500 at once."""
         position = 0
         if self._file is not None:
             end = self._file.seek(0, 2)

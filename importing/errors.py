@@ -1,6 +1,6 @@
-"""What can go wrong, declared once: code, message and category. Knows no HTTP; each face renders faults in its own language.
+"""What can go wrong, declared once: code, message and category. Each protocol renders errors in its own format.
 
-A `ApiError` refuses a whole request. A `Problem` concerns one row of a batch; its declarations are the ROW_* part of the table.
+An `ApiError` refuses a whole request. A `Problem` concerns one row of a batch; PROBLEMS and WARNINGS declare them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class ErrorCategory(StrEnum):
-    """Who or what a fault is about. A face maps each to its own status."""
+    """Who or what an error is about. Each protocol maps it to its own status."""
 
     REQUEST = "request"
     CREDENTIALS = "credentials"
@@ -26,15 +26,15 @@ class ErrorCategory(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorSpec:
-    """One thing that can go wrong: `template` is filled by `str.format` from the fault's values."""
+    """One thing that can go wrong: `str.format` fills `template` with the error's values."""
 
     code: str
     template: str
     category: ErrorCategory = ErrorCategory.REQUEST
 
 
-def _by_code(*declarations: ErrorSpec) -> Mapping[str, ErrorSpec]:
-    return {declaration.code: declaration for declaration in declarations}
+def _by_code(*specs: ErrorSpec) -> Mapping[str, ErrorSpec]:
+    return {spec.code: spec for spec in specs}
 
 
 API_ERRORS: Mapping[str, ErrorSpec] = _by_code(
@@ -129,8 +129,7 @@ API_ERRORS: Mapping[str, ErrorSpec] = _by_code(
     ErrorSpec("bug", "Internal error; nothing was imported. Quote the request id {request_id}.", ErrorCategory.BUG),
 )
 
-# One sentence a problem: "Row 3, custom_date: " and the template. Of a secret, and where there is none, it says
-# "The value" instead of the value.
+# A message is "Row 3, custom_date: " and the template, with "The value" for a secret or missing value.
 PROBLEMS: Mapping[str, ErrorSpec] = _by_code(
     ErrorSpec("bad_character", "{value} has a control character."),
     ErrorSpec("too_long", "{value} is longer than {limit} characters."),
@@ -160,9 +159,9 @@ WARNINGS: Mapping[str, ErrorSpec] = _by_code(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with one row. `value` is the offending text as sent, "" for a secret; `limit` only for lengths.
+    """What is wrong with one row. `value` is the invalid text as sent, "" for a secret; `limit` only for lengths.
 
-    `ref` is what the sender calls the row, where the batch says which field that is.
+    `ref` is what the sender calls the row, if the batch says which field that is.
     """
 
     row: int
@@ -175,60 +174,46 @@ class Problem:
     @property
     def message(self) -> str:
         """The sentence for people: ASCII, without `& < >`. Source: docs/protocol.md, Replies."""
-        declaration = PROBLEMS.get(self.code) or WARNINGS[self.code]
+        template = (PROBLEMS.get(self.code) or WARNINGS[self.code]).template
+        no_value = "The value" if template.startswith("{value}") else ""
+        value = f'"{escape_value(self.value)}"' if self.value else no_value
         where = f"Row {self.row}, {self.field}: " if self.field else f"Row {self.row}: "
-        if self.value:
-            return where + declaration.template.format(value=f'"{escape_value(self.value)}"', limit=self.limit)
-        return where + declaration.template.replace("{value} ", "The value ").format(value="", limit=self.limit)
+        return where + template.format(value=value, limit=self.limit)
 
 
 class ApiError(Exception):
-    """A refusal of a whole request. Raised where known, rendered once by each face.
+    """A refusal of a whole request. Raised where known, rendered by each protocol in one place.
 
-    `values` fill the declaration's template, each escaped and cut by `shown`. `problems` are all the row problems
-    behind the fault, in row order, re-iterable. `retry_after` is in seconds, for the BUSY and RATE categories.
+    `values` fill the template, each through `escape_value`; `listed` fills `{rows_text}` as it is. `problems` are all the
+    row problems behind the error, in row order, re-iterable. `retry_after` is in seconds, for categories BUSY and RATE.
     """
 
     def __init__(
         self, code: str, *, problems: Iterable[Problem] = (), listed: str = "", retry_after: int = 0, **values: object
     ) -> None:
-        self.declaration = API_ERRORS[code]
+        spec = API_ERRORS[code]
+        self.code, self.category, self._template = code, spec.category, spec.template
         self.values = {name: escape_value(str(value)) for name, value in values.items()}
-        if "{rows_text}" in self.declaration.template:
+        if "{rows_text}" in self._template:
             self.values["rows_text"] = listed
         self.problems = problems
         self.retry_after = retry_after
         super().__init__(code)
 
     @property
-    def code(self) -> str:
-        return self.declaration.code
-
-    @property
-    def category(self) -> ErrorCategory:
-        return self.declaration.category
-
-    @property
     def message(self) -> str:
         """The sentence for people: ASCII, without `& < >`. Source: docs/protocol.md, Replies."""
-        return self.declaration.template.format(**self.values)
+        return self._template.format(**self.values)
+
+
+# Backslashes are doubled; control characters and `& < >` are escaped as `backslashreplace` escapes what is not ASCII.
+_ESCAPES = {ord("\\"): "\\\\", **{code: f"\\x{code:02x}" for code in (*range(32), 127, *b"&<>")}}
 
 
 def escape_value(value: str, limit: int = 40) -> str:
     r"""A value as messages show it: cut to `limit` characters, then pure ASCII without `& < >`, a backslash as two.
 
-    >>> shown("Zoë & <b>")
+    >>> escape_value("Zoë & <b>")
     'Zo\\xeb \\x26 \\x3cb\\x3e'
     """
-    return "".join(_escape_character(character) for character in value[:limit])
-
-
-def _escape_character(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
-    number = ord(character)
-    if 32 <= number < 127 and character not in "&<>":
-        return character
-    if number < 0x100:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return value[:limit].translate(_ESCAPES).encode("ascii", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""THE field catalogue: every field's name, limit, type and destination. Headers, checks, columns and docs come from it."""
+"""The only field catalogue: every field's name, limit, kind and destination, for headers, checks, columns and docs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from enum import StrEnum
 class FieldKind(StrEnum):
     """What a value of the field must look like.
 
-    In files only: a FULL_NAME becomes a first and a last name, a NAME_KEY a code too; of an ISO_DATE with a time the
-    date counts; a TYPED attribute is what its text says in JSON (true, 12, a list where it has commas).
+    In files only: a FULL_NAME becomes a first and a last name, a NAME_KEY a code too; of an ISO_DATE with a time only the
+    date is stored; a TYPED attribute is stored as JSON (true, 12, a list where it has commas).
     """
 
     KEY = "key"
@@ -33,7 +33,7 @@ class FieldKind(StrEnum):
 
 
 class FieldDestination(StrEnum):
-    """Where a value is kept."""
+    """Where a value is stored."""
 
     COLUMN = "column"
     CUSTOM = "custom_fields"
@@ -44,7 +44,7 @@ class FieldDestination(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a customer. `column` is the column of `customer` (for DIGEST the digest's), or the key inside JSON."""
+    """One field of a customer. `column`, if it is not the name: the column of `customer`, or the key inside JSON."""
 
     name: str
     kind: FieldKind = FieldKind.TEXT
@@ -61,7 +61,7 @@ class Field:
         return self.column or self.name
 
     def __hash__(self) -> int:
-        # Enough to tell them apart, and looked at for every column of every batch.
+        # Names differ, and every column of every batch is hashed.
         return hash(self.name)
 
 
@@ -101,7 +101,7 @@ FIELD_BY_NAME: Mapping[str, Field] = {field.name.lower(): field for field in STA
 # Other spellings of header names that real clients send. The vendor's own PHP example has `custome_date`.
 HEADER_ALIASES: Mapping[str, str] = {"custome_date": "custom_date", "custom_field": "custom_field_1"}
 
-# The plain text columns of `customer`: what mode `yes` blanks, besides the user name, secrets and custom fields.
+# The plain text columns of `customer`, which mode `yes` blanks, besides the user name, secrets and custom fields.
 PROFILE_FIELDS: tuple[str, ...] = tuple(
     field.name
     for field in STANDARD_FIELDS
@@ -110,7 +110,7 @@ PROFILE_FIELDS: tuple[str, ...] = tuple(
 
 LONG_TEXT_LIMIT = 64_000
 
-SECRET_MASK = "********"  # what stands for a secret that is not told  # noqa: S105 - what is shown instead of a secret
+SECRET_MASK = "********"  # noqa: S105 - what is shown instead of a secret
 
 
 def make_custom_field(
@@ -122,7 +122,7 @@ def make_custom_field(
     unique: bool = False,
     searchable: bool = False,
 ) -> Field:
-    """The field of an account's custom field. A Text one holds 64,000 characters, or 255 where unique or searchable."""
+    """The field of an account's custom field. The limit of a text is 64,000 characters, or 255 if unique or searchable."""
     long = kind is FieldKind.TEXT and not (unique or searchable)
     name = f"custom_field_{number}"
     return Field(

@@ -1,7 +1,7 @@
 """Rows of named values → the text that a batch is read from, for protocols whose rows are not text, such as JSON.
 
-A column that a row does not name is absent: it is not given for that row, which then counts as if it came in a batch
-without that column. A blank value is given, and means what a blank cell of a file means.
+A column that a row does not name is absent: the row is imported as if its batch did not have that column. A blank value
+means what a blank cell of a file means.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def write_rows(file: BinaryIO, fields: Sequence[Field], rows: Iterable[Mapping[str, str]]) -> Source:
     """Write the rows (field name → value) into an empty seekable file, and return it as the source of a batch.
 
-    The batch needs `headers_of` the same fields, and is `delimited` as WRITTEN_ROWS. Every row counts, one of blank
-    values too.
+    The batch needs `headers_of` the same fields, and is `delimited` as WRITTEN_ROWS. A row of blank values counts too.
     """
     names = [field.name for field in fields]
     cells = ([_cell(row[name]) if name in row else ABSENT for name in names] for row in rows)
-    while some := list(islice(cells, ROWS_AT_ONCE)):
+    while chunk := list(islice(cells, ROWS_AT_ONCE)):
         text = io.StringIO()
         plain, quoted = csv.writer(text), csv.writer(text, quoting=csv.QUOTE_ALL)
-        for row in some:
-            # A line of nothing but delimiters would be no row.
+        for row in chunk:
+            # A line of delimiters only would be skipped.
             (plain if any(map(str.strip, row)) else quoted).writerow(row)
         file.write(text.getvalue().encode())
     return Source(file, "utf-8", file.tell())
@@ -46,7 +45,7 @@ def headers_of(fields: Sequence[Field]) -> tuple[Header, ...]:
 
 
 def _cell(value: str) -> str:
-    # Half a surrogate pair is no character; browsers, too, send this one for it.
+    # Half a surrogate pair is no character. Browsers, too, replace it with this one.
     text = _SURROGATE.sub("\ufffd", value)
-    # The value that stands for an absent one is refused as any control character is.
+    # A value that looks like an absent one is refused as any other control character is.
     return text + ABSENT if text.strip() == ABSENT else text

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import chain
 from secrets import token_hex
+from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, g, request
 from flask.blueprints import BlueprintSetupState
@@ -26,7 +27,7 @@ from legacy_api.form import Form, FormLimits, UnreadableForm, read_form
 from legacy_api.parameters import CallContext, check_api_number, is_yes
 from legacy_api.replies import CallReply, error_tree
 from transport.rate import Limiter, Whose, unlimited
-from transport.unexpected_errors import fault_of
+from transport.unexpected_errors import to_api_error
 
 PATHS = ("/", "/api.php", "/api")
 
@@ -101,7 +102,7 @@ class LegacyEndpoint:
     """The functions that Flask calls for a request of this protocol, in their order."""
 
     def __init__(self, context: Context, options: LegacyOptions) -> None:
-        self._core = context
+        self._context = context
         self._options = options
 
     def begin(self) -> Response | None:
@@ -133,7 +134,7 @@ class LegacyEndpoint:
     def refuse(self, exception: Exception) -> Response:
         """The reply to whatever went wrong, in the format that the fields so far ask for."""
         state: RequestState = g.state
-        error = fault_of(exception, state.request_id, log)
+        error = to_api_error(exception, state.request_id, log)
         encoder = choose_encoder(state.fields)
         root = error_tree(error, details=is_yes(state.fields.get("details", "")))
         response = _response(state, encoder, _body(encoder.encode(root)))
@@ -162,7 +163,7 @@ class LegacyEndpoint:
         if call.imports and not access.may_import:
             raise ApiError("no_permission")
         key = request.headers.get("Idempotency-Key", "").strip()
-        return call.serve(CallContext(self._core, access, form, key, state.request_id))
+        return call.serve(CallContext(self._context, access, form, key, state.request_id, request.remote_addr))
 
     def _read_form(self, state: RequestState) -> Form:
         def admit(fields: Mapping[str, str]) -> None:
@@ -172,7 +173,7 @@ class LegacyEndpoint:
             except ApiError:
                 if _has_short_body():
                     return  # refused at the end: the fields after the data may ask for another format
-                # The format and the number of the API are judged before the credentials.
+                # The format and the number of the API are checked before the credentials.
                 _check_format_and_api(fields)
                 raise
 
@@ -202,7 +203,7 @@ class LegacyEndpoint:
             state.credentials = sent
             try:
                 address = request.remote_addr or ""
-                state.access = authenticate(self._core, *sent, address)
+                state.access = authenticate(self._context, *sent, address)
             except ApiError as error:
                 state.access = error
         if not isinstance(state.access, Access):
@@ -219,8 +220,21 @@ def error_status(category: ErrorCategory, *, http_status: bool) -> HTTPStatus:
     return STATUS.get(category, HTTPStatus.BAD_REQUEST) if http_status else HTTPStatus.OK
 
 
+def refuse_unread(query: str, error: ApiError, *, http_status: bool) -> tuple[HTTPStatus, dict[str, str], bytes]:
+    """The status, headers and body for a request that cannot be read as HTTP, in the format that its query asks for.
+
+    `http_status`: a request that is too large has a status of its own.
+    """
+    encoder = choose_encoder({name.strip().lower(): value for name, value in parse_qsl(query, keep_blank_values=True)})
+    status = error_status(error.category, http_status=http_status or error.category is not ErrorCategory.SIZE)
+    if encoder.media_type is MediaType.JSONP:
+        status = HTTPStatus.OK
+    headers = {"Content-Type": encoder.media_type.value, **dict(CORS_HEADERS[:1]), "X-Request-Id": token_hex(16)}
+    return status, headers, b"".join(encoder.encode(error_tree(encoder.error or error)))
+
+
 def _check_format_and_api(fields: Mapping[str, str]) -> Encoder:
-    """Judge what comes before the credentials: `output` and `callback`, then `API`."""
+    """Check what comes before the credentials: `output` and `callback`, then `API`."""
     encoder = choose_encoder(fields)
     if encoder.error is not None:
         raise encoder.error

@@ -5,6 +5,7 @@ Source: docs/protocol.md, Transport.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,16 @@ from importing.errors import ApiError
 from importing.reading.charset import WINDOWS_1252
 from legacy_api.form_collector import Admit, FormCollector
 from legacy_api.request_digest import request_digest
-from legacy_api.sniffing import form_reader, is_recognisable, without_leading_blanks
 from legacy_api.spool_budget import UNAUTHENTICATED_SPOOL, SpoolLoan
 from legacy_api.urlencoded import Urlencoded
-from transport.charset import declared
+from transport.form_sink import Sink
+from transport.multipart import Multipart, declared_boundary, declared_charset, opened_boundary
 from transport.request_body import read_body
+
+# Bytes of a body that are looked at. They hold the first boundary and part header, or the first name of a form.
+_HEAD_SIZE = 2 * 1024
+_BOM = b"\xef\xbb\xbf"
+_FIRST_NAME = re.compile(rb"[ \t\r\n&]*[\w.%+\-\[\]\x80-\xff][\w.%+\-\[\]\x80-\xff \t\r\n&]*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +48,15 @@ class Form:
 
     `fields` has the trimmed text of every field but `profiles_data` by canonical name. `delimiter` is not trimmed. The one
     API key that counts is `user_api_key`, wherever it came from. `data` is None if no `profiles_data` came. `charset` is a
-    name for people. `data_digest` is the SHA-256 of the data as UTF-8 text, b"" if there are none.
+    name for people, `declared_charset` what the sender calls it. `data_digest` is the SHA-256 of the data as UTF-8 text,
+    b"" if there are none.
     """
 
     fields: Mapping[str, str]
     data: Source | None
     charset: str
     data_digest: bytes
+    declared_charset: str | None = None
 
     @property
     def digest(self) -> bytes:
@@ -62,7 +70,9 @@ class Form:
     def __enter__(self) -> Form:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -79,11 +89,11 @@ def read_form(environ: Mapping[str, Any], limits: FormLimits, admit: Admit) -> F
     """Read the query and, unless the method is GET or HEAD, the body. A field of the body wins over one of the query.
 
     When `profiles_data` begin to arrive and user, key and account are known, it calls `admit(fields so far)` once. If that
-    raises a ApiError, the rest of the request is not read. If the credentials come later, the data are spooled within the
+    raises an ApiError, the rest of the request is not read. If the credentials come later, the data are spooled within the
     budget. Raises UnreadableForm for every ApiError. No request makes it raise anything else.
     """
     loan = SpoolLoan(UNAUTHENTICATED_SPOOL, limits.spool_budget)
-    label = declared(str(environ.get("CONTENT_TYPE") or ""))
+    label = declared_charset(str(environ.get("CONTENT_TYPE") or ""))
     collector = FormCollector(limits.spool_dir, loan, admit, _header_key(environ), label)
     try:
         _read_query(environ, collector)
@@ -92,7 +102,8 @@ def read_form(environ: Mapping[str, Any], limits: FormLimits, admit: Admit) -> F
             _read_body(environ, limits, collector)
         charset = collector.charset
         digest = collector.digest(charset)
-        return Form(collector.fields(), collector.data(charset), charset.name, digest)
+        fields, data = collector.fields(), collector.data(charset)
+        return Form(fields, data, charset.name, digest, collector.declared_charset)
     except ApiError as fault:
         collector.close()
         raise UnreadableForm(fault, collector.fields()) from fault
@@ -123,7 +134,7 @@ def _read_body(environ: Mapping[str, Any], limits: FormLimits, collector: FormCo
     content_type = str(environ.get("CONTENT_TYPE") or "")
     pieces = read_body(environ, limits.max_body)
     head, failure = _head(pieces, content_type)
-    form = form_reader(content_type, head, collector) if head else None
+    form = _form_reader(content_type, head, collector) if head else None
     if form is not None:
         form.feed(head)
     if failure is not None:
@@ -142,12 +153,50 @@ def _head(pieces: Iterator[bytes], content_type: str) -> tuple[bytes, ApiError |
     head = b""
     try:
         for piece in pieces:
-            head = without_leading_blanks(head + piece)
-            if is_recognisable(content_type, head):
+            head = _without_leading_blanks(head + piece)
+            if _is_recognisable(content_type, head):
                 break
     except ApiError as fault:
         return head, fault
     return head, None
+
+
+def _is_recognisable(content_type: str, head: bytes) -> bool:
+    """Whether `head` is enough to recognise the body, so that a sender who stalls is judged by what has come."""
+    if len(head) >= _HEAD_SIZE or opened_boundary(head):
+        return True
+    return not _kind(content_type).startswith("multipart/") and _plainly_urlencoded(head)
+
+
+def _form_reader(content_type: str, head: bytes, sink: Sink) -> Urlencoded | Multipart | None:
+    """The reader for a body that begins with `head`; None if it is no form.
+
+    A boundary at the beginning of the body wins over that of the Content-Type: some clients set the type by hand and
+    lose the boundary, or keep the boundary of an earlier request.
+    """
+    if opened := opened_boundary(head):
+        return Multipart(opened, sink)
+    kind = _kind(content_type)
+    if kind == "application/x-www-form-urlencoded":
+        return Urlencoded(sink)
+    boundary = declared_boundary(content_type)
+    if kind.startswith("multipart/") and boundary and (b"--" + boundary in head or not _plainly_urlencoded(head)):
+        return Multipart(boundary, sink)
+    return Urlencoded(sink) if _plainly_urlencoded(head) else None
+
+
+def _without_leading_blanks(head: bytes) -> bytes:
+    """The bytes after a BOM and blank lines. A form that was written with an editor and posted as a file begins with them."""
+    return head.removeprefix(_BOM).lstrip(b" \t\r\n")
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _plainly_urlencoded(head: bytes) -> bool:
+    """Whether it begins with a name and an equals sign. JSON, XML and prose do not."""
+    return _FIRST_NAME.match(head) is not None
 
 
 def _octets(text: Any) -> bytes:

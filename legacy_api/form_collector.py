@@ -17,6 +17,7 @@ from importing.reading.charset import UTF_8, Charset, CharsetDetector
 from legacy_api.request_digest import is_protocol_field
 from legacy_api.spool_budget import SpoolLoan
 from transport.form_sink import Sink
+from transport.multipart import first_charset_name
 
 Admit = Callable[[Mapping[str, str]], None]
 
@@ -74,7 +75,7 @@ class SpooledData:
             raise _disk_full() from error
 
     def _append(self, piece: bytes, evidence: CharsetDetector, loan: SpoolLoan | None) -> None:
-        evidence.take(piece, kept=True)
+        evidence.take(piece, rereadable=True)
         if loan is not None:
             loan.grow(len(piece))
         self._hash.update(piece)
@@ -198,8 +199,17 @@ class FormCollector(Sink):
     def charset(self) -> Charset:
         """The charset of the fields and the data."""
         self._complete_evidence()
+        return self._evidence.charset(self._charset_labels)
+
+    @property
+    def declared_charset(self) -> str | None:
+        """What the sender says of the charset, None where it says nothing."""
+        return first_charset_name(*self._charset_labels)
+
+    @property
+    def _charset_labels(self) -> tuple[str, str, str]:
         # A label with characters beyond ASCII names no charset.
-        return self._evidence.charset((self._label, self._ascii_text(b"_charset_"), self._data_label))
+        return self._label, self._ascii_text(b"_charset_"), self._data_label
 
     def fields(self) -> dict[str, str]:
         """The fields so far, decoded and trimmed. The one API key that counts is `user_api_key`."""
@@ -232,7 +242,7 @@ class FormCollector(Sink):
 
     def _complete_evidence(self) -> None:
         if self._data is not None and self._evidence.is_partial:
-            self._evidence.again(self._data.pieces())
+            self._evidence.reread(self._data.pieces())
 
     def _begin_data(self) -> None:
         if self._loan is not None:
@@ -244,7 +254,7 @@ class FormCollector(Sink):
                 self._loan.give_back()  # the bytes of an earlier field of this name, which the new one replaces
         if self._data is not None:
             # The bytes of the earlier field still count for the charset.
-            self._evidence.again(self._data.pieces())
+            self._evidence.reread(self._data.pieces())
             self.close()
         self._data = SpooledData(self._folder)
 

@@ -15,7 +15,7 @@ _CUSTOM = re.compile(r"custom_field_0*([1-9][0-9]{0,2})")
 
 
 def headers(fields: Mapping[str, str], custom: Mapping[str, Field]) -> tuple[Header, ...]:
-    """The headers by position. `custom` holds the account's custom fields by name. Raises a ApiError.
+    """The headers by position. `custom` holds the account's custom fields by name. Raises an ApiError.
 
     A blank header is an unused column. This function does not decide what a gap between two positions means.
     """

@@ -1,6 +1,6 @@
 """Reads the parameters of a call from the canonical fields of its form.
 
-Parameters are judged in the order of docs/protocol.md, Parameters. The first wrong one raises its ApiError.
+Parameters are checked in the order of docs/protocol.md, Parameters. The first wrong one raises its ApiError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from marshmallow.experimental.context import Context as SchemaContext
 
 from auth.authenticate import Access
 from importing.account_settings import AccountSettings
-from importing.batch import Batch, Delimited, Mode, OnError
+from importing.batch import Batch, Delimited, Mode, OnError, Origin
 from importing.context import Context
 from importing.errors import ApiError
 from importing.reading import row_reader
@@ -47,7 +47,7 @@ _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 class CallContext(NamedTuple):
     """What a call is given: who sends it, the form, and the `Idempotency-Key` header ("" without one).
 
-    `request_id` is the id in the `X-Request-Id` header of the reply.
+    `request_id` is the id in the `X-Request-Id` header of the reply, `address` the client's.
     """
 
     context: Context
@@ -55,6 +55,7 @@ class CallContext(NamedTuple):
     form: Form
     idempotency_key: str = ""
     request_id: str = ""
+    address: str | None = None
 
     def is_set(self, name: str) -> bool:
         """Whether the yes-or-no parameter says yes."""
@@ -74,7 +75,7 @@ def check_api_number(fields: Mapping[str, str]) -> None:
 
 
 def read_batch(context: CallContext, account: AccountSettings) -> Batch:
-    """The batch of `customers_batch`. Raises a ApiError: for parameters first, then for headers, then for the data."""
+    """The batch of `customers_batch`. Raises an ApiError: for parameters first, then for headers, then for the data."""
     form = context.form
     request_id = form.fields.get("request_id", "").strip() or context.idempotency_key
     with SchemaContext(account):
@@ -88,7 +89,7 @@ def read_batch(context: CallContext, account: AccountSettings) -> Batch:
     return Batch(
         account=context.access.account,
         user=context.access.user_id,
-        face="legacy",
+        protocol="legacy",
         headers=batch_headers,
         delimited=delimited,
         source=form.data,
@@ -99,9 +100,10 @@ def read_batch(context: CallContext, account: AccountSettings) -> Batch:
         campaigns=tuple([account.campaigns[name] for name in parameters["campaigns_to_include"]]),
         request_key=parameters["request_id"],
         request_digest=form.digest,
-        last_change=context.access.newest,
+        last_change=context.access.last_change,
         charset=form.charset,
         names=tuple([header.field.name if header.field else "" for header in batch_headers]),
+        origin=Origin(context.address, parameters["delimiter"], context.request_id, form.declared_charset),
     )
 
 
@@ -178,13 +180,10 @@ def _request_id(sent: str) -> str | None:
 
 
 class BatchParameters(Schema):
-    """The parameters of `customers_batch`, in the order in which they are judged. An absent one is a blank one.
+    """The parameters of `customers_batch`, in the order in which they are checked. An absent one is a blank one.
 
     They are loaded in the `Context` of the sender's account.
     """
-
-    class Meta:
-        unknown = EXCLUDE
 
     delimiter = schema_fields.Raw(pre_load=_delimiter)
     overwrite_duplicates = schema_fields.Raw(pre_load=_mode)
@@ -217,4 +216,4 @@ class BatchParameters(Schema):
         return tuple(campaigns)
 
 
-_BATCH_PARAMETERS = BatchParameters()
+_BATCH_PARAMETERS = BatchParameters(unknown=EXCLUDE)

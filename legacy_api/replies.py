@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
+from importing import batch_status
 from importing.batch import AssignedKey, Conflict, Counts, Outcome, UndoOutcome
+from importing.batch_status import BatchProgress, BatchStatus
+from importing.context import Context
 from importing.errors import ApiError, Problem
 from importing.jobs.lifecycle import SubmittedBatch
 from importing.reading.charset import WINDOWS_1252, find_charset
+from importing.times import with_space
+from importing.undo import availability
 
 # An error message lists so many row problems, and counts the others.
 LISTED_PROBLEMS = 10
+# A batch with one of these statuses is over: its generated codes and cards are stored, and no more are added.
+FINAL_STATUSES = frozenset(("imported", "failed", "cancelled"))
 
 
 class TextNode(NamedTuple):
@@ -110,6 +117,42 @@ def undo_reply(result: UndoOutcome) -> CallReply:
     return CallReply(success_tree(GroupNode("batch", tuple(members), status)), result.batch_id)
 
 
+def status_reply(context: Context, account: int, batch: BatchStatus) -> CallReply:
+    """The reply with the status of one batch."""
+    return CallReply(success_tree(_status_group(context, account, batch)))
+
+
+def list_reply(context: Context, account: int, batches: Iterable[BatchStatus]) -> CallReply:
+    """The reply with the status of several batches. The lists of each batch are read when it is written."""
+    return CallReply(success_tree(GroupList("batches", (_status_group(context, account, batch) for batch in batches))))
+
+
+def change_reply(batch: BatchStatus) -> CallReply:
+    """The reply to a cancel and a resume: the first two elements of a status."""
+    return CallReply(success_tree(GroupNode("batch", _id_and_status(batch))))
+
+
+def batch_tree(
+    batch: BatchStatus, made: Iterable[AssignedKey], problems: Iterable[Problem], undo_state: str
+) -> GroupNode:
+    """A batch with its counts, its generated codes and cards, its row problems, and whether it can be undone."""
+    members: list[ReplyNode] = [
+        *_id_and_status(batch),
+        TextNode("created_stamp", with_space(batch.created_at)),
+        TextNode("user_id", batch.user_id),
+        GroupNode("progress", tuple(map(TextNode, BatchProgress._fields, map(str, batch.progress)))),
+        GroupNode("customers", tuple(customer_members(batch.counts, made, details=True))),
+        problem_list("problem", problems),
+        TextNode("undo", undo_state),
+    ]
+    if batch.undoes:
+        members.append(TextNode("undoes", batch.undoes))
+    if batch.reason is not None:
+        reason = (TextNode("code", batch.reason.code), TextNode("message", batch.reason.message))
+        members.append(GroupNode("reason", reason))
+    return GroupNode("batch", tuple(members))
+
+
 def error_tree(error: ApiError, *, details: bool = False) -> GroupNode:
     """The reply to a request that was refused. `details` adds every row problem, if rows were the reason."""
     listed = tuple(problem.message for problem in islice(error.problems, LISTED_PROBLEMS))
@@ -144,7 +187,7 @@ def problem_list(name: str, problems: Iterable[Problem]) -> RecordList:
 
 def _batch(outcome: Outcome, status: str, details: bool) -> GroupNode:
     members: list[ReplyNode] = [TextNode("id", outcome.batch_id)] if details and outcome.batch_id else []
-    members.append(GroupNode("customers", tuple(customer_members(outcome.counts, outcome.made, details))))
+    members.append(GroupNode("customers", tuple(customer_members(outcome.counts, outcome.assigned_keys, details))))
     if details:
         members += [
             TextNode("charset", _charset_name(outcome.charset)),
@@ -154,6 +197,22 @@ def _batch(outcome: Outcome, status: str, details: bool) -> GroupNode:
     if details or outcome.counts.failed:
         members.append(problem_list("problem", outcome.problems))
     return GroupNode("batch", tuple(members), status)
+
+
+def _id_and_status(batch: BatchStatus) -> tuple[ReplyNode, ...]:
+    return TextNode("id", batch.id), TextNode("status", batch.status)
+
+
+def _status_group(context: Context, account: int, batch: BatchStatus) -> GroupNode:
+    # A batch without such rows needs no query for them.
+    made = (
+        batch_status.paged_assigned_keys(context, account, batch.id)
+        if batch.has_assigned_keys and batch.status in FINAL_STATUSES
+        else ()
+    )
+    has_problems = batch.progress.failed or batch.status != "imported"
+    problems = batch_status.paged_problems(context, account, batch.id) if has_problems else ()
+    return batch_tree(batch, made, problems, availability.undo_state(context, account, batch.row))
 
 
 def _made_values(made: AssignedKey) -> tuple[str | None, ...]:

@@ -21,7 +21,7 @@ class SpoolBudget:
         return self._lent
 
     def lend(self, size: int, total: int) -> None:
-        """Lend `size` bytes. Raises the fault `spool_full` if more than `total` would be lent."""
+        """Lend `size` bytes. Raises `spool_full` if more than `total` would be lent."""
         with self._lock:
             if self._lent + size > total:
                 raise ApiError("spool_full", retry_after=BUDGET_RETRY_AFTER)
@@ -41,7 +41,7 @@ class SpoolLoan:
         self._size = 0
 
     def grow(self, size: int) -> None:
-        """Borrow `size` more bytes. Raises the fault `spool_full`; the loan keeps the bytes that it has."""
+        """Borrow `size` more bytes. Raises `spool_full`; the loan keeps the bytes that it has."""
         self._budget.lend(size, self._total)
         self._size += size
 

@@ -1,4 +1,4 @@
-"""The modern protocols. Each is a table of routes over the one core, and knows nothing of the others."""
+"""The modern protocols. Each is a table of routes over the package `importing`, and imports no other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def register(
 
 
 def early_refusal(path: str, error: ApiError) -> Response | None:
-    """The refusal of a request that could not be read, by the protocol that was meant. None: no protocol is at the path."""
+    """The refusal of a request that could not be read, by the protocol at its path. None: no modern protocol is there."""
     for protocol in PROTOCOLS:
         if protocol.serves_below(path):
             return dispatch.refusal(protocol, error, protocol.new_request_id(), {})

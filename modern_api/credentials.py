@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Request
 
-from auth.authenticate import authenticate_user
+from auth.authenticate import authenticate
 from importing.context import Context
 from importing.errors import ApiError
 from importing.reading.charset import WINDOWS_1252
@@ -15,7 +15,7 @@ def sender_by_key(context: Context, request: Request, user_id: str, key: str) ->
     """The API user with this key. Raises bad_credentials; a request without credentials counts as no attempt."""
     if not user_id or not key:
         raise ApiError("bad_credentials")
-    access = authenticate_user(context, user_id, key, request.remote_addr or "")
+    access = authenticate(context, user_id, key, None, request.remote_addr or "")
     return Sender(access.account, access.user_id, access.user_id, "" if access.may_import else "no_permission")
 
 

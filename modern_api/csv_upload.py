@@ -1,4 +1,4 @@
-"""An uploaded CSV file → a job. The file is streamed to disk; its first line names the columns."""
+"""Queues an uploaded CSV file as a job. The file is streamed to disk; its first line names the columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from importing.errors import ApiError
 from importing.fields import Field
 from importing.jobs import lifecycle
 from importing.jobs.lifecycle import SubmittedBatch
-from importing.reading.charset import Charset, CharsetDetector
+from importing.reading.charset import CharsetDetector
 from importing.reading.csv_formula_guard import unguard
 from importing.reading.row_reader import read_first_row
 from modern_api.json_stream import json_response
@@ -48,10 +48,10 @@ _UNFIT_IN_NAME = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
 
 @dataclass(frozen=True, slots=True)
 class CsvFormat:
-    """What a protocol makes of a file's columns, and of a row.
+    """How a protocol reads a file's columns and rows.
 
-    `field_of`: the field of a column of that name, None for one that is not read. `needed`: of each group (names of
-    fields) a file must have a column. The rest is as `Batch` has it.
+    `field_of`: the field of a column with that name, None for a column that is ignored. `needed`: a file must have a
+    column of each group of field names. The others are as in `Batch`.
     """
 
     protocol: str
@@ -62,47 +62,38 @@ class CsvFormat:
     reference: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedFile:
-    """A file that has arrived: positioned anywhere, its size in bytes, its charset, the SHA-256 of its bytes."""
-
-    file: BinaryIO
-    size: int
-    charset: Charset
-    digest: bytes
-
-
 def accepted(
     call: ApiCall, csv_format: CsvFormat, document: Callable[[SubmittedBatch], Mapping[str, object]]
 ) -> Response:
-    """Queue the file of a request as a job; the reply 202 that says so. Raises ApiError: what `submit_file` raises."""
-    queued = submit_file(call, csv_format)
-    return json_response(document(queued), 202, {"Idempotent-Replayed": "true"} if queued.replayed else {})
-
-
-def submit_file(call: ApiCall, csv_format: CsvFormat) -> SubmittedBatch:
-    """Queue the file of a request as a job. A file that cannot be read is a job that failed.
+    """Queue the file of a request as a job, and reply 202. A file that cannot be read is a job that failed.
 
     Raises ApiError: what `received_file` and `importing.jobs.lifecycle.submit` raise, and bad_request_id.
     """
+    job = _submit(call, csv_format)
+    return json_response(document(job), 202, {"Idempotent-Replayed": "true"} if job.replayed else {})
+
+
+def _submit(call: ApiCall, csv_format: CsvFormat) -> SubmittedBatch:
     key, sender = call.idempotency_key(), call.sender
     with received_file(call.request.environ, call.options.max_body, call.options.spool_dir) as upload:
-        request = json.dumps([csv_format.protocol, sender.user, upload.digest.hex()])
+        charset = upload.evidence.charset(())
+        request = json.dumps([csv_format.protocol, sender.user, upload.hash.hexdigest()])
         batch = Batch(
             account=sender.account,
             user=sender.user,
-            face=csv_format.protocol,
+            protocol=csv_format.protocol,
             headers=(),
             delimited=Delimited(","),
-            source=Source(upload.file, upload.charset.codec, upload.size),
+            source=Source(cast(BinaryIO, upload.file), charset.codec, upload.size),
             mode=csv_format.mode,
             on_error=OnError.SKIP,
             request_key=key,
-            # Without a key a repetition is a request of its own: two equal files may well be meant.
+            # Without a key an equal file is another request.
             request_digest=sha256(request.encode()).digest() if key else b"",
-            charset=upload.charset.name,
+            charset=charset.name,
             requirements=csv_format.requirements,
             reference=csv_format.reference,
+            origin=call.origin(charset_name=upload.declared_charset),
         )
         try:
             batch = with_columns(batch, csv_format)
@@ -112,25 +103,26 @@ def submit_file(call: ApiCall, csv_format: CsvFormat) -> SubmittedBatch:
 
 
 def with_columns(batch: Batch, csv_format: CsvFormat) -> Batch:
-    """The batch whose source is a whole file, with the file's columns, and with the lines behind the first as the source.
+    """The batch of a whole file with the columns that its first line names, and with the other lines as its source.
 
     Raises ApiError: unreadable_file, no_data, bad_header_line, too_many_columns, bad_column, column_twice, missing_column.
     """
     delimited = Delimited(_delimiter_of_file(batch.source), quotes=True, multiline=True)
     names, start = read_first_row(batch.source, delimited)
-    # A file of failed rows that we wrote has columns of ours in front, and guards against formulas.
-    ours = failed_rows.count_added_columns(names)
-    columns = names[ours:]
-    if ours:
+    # A file of failed rows, written by Tillgate, has added columns in front, and guards against formulas.
+    added = failed_rows.count_added_columns(names)
+    columns = names[added:]
+    if added:
         columns = [unguard(name) for name in columns]
         delimited = replace(delimited, guarded=True)
     fields = _fields(columns, csv_format)
     file = cast(BinaryIO, _FileTail(batch.source.file, start))
     return batch._replace(
-        headers=tuple(Header(number, field) for number, field in enumerate([*[None] * ours, *fields], 1)),
+        headers=tuple(Header(number, field) for number, field in enumerate([*[None] * added, *fields], 1)),
         delimited=delimited,
         source=replace(batch.source, file=file, size=batch.source.size - start),
-        names=tuple(names[:ours]) + tuple(columns),
+        names=tuple(names[:added]) + tuple(columns),
+        origin=batch.origin._replace(delimiter=delimited.delimiter),
     )
 
 
@@ -142,7 +134,7 @@ def delimiter_of(line: str, delimiters: Sequence[str]) -> str:
 def _delimiter_of_file(source: Source) -> str:
     source.file.seek(0)
     head = source.file.read(FILE_HEAD_SIZE)
-    # No text has a NUL, while archives, spreadsheets and UTF-16 have them at once.
+    # A text has no NUL; archives, spreadsheets and UTF-16 begin with some.
     if b"\0" in head:
         raise ApiError("unreadable_file")
     lines = re.split("[\r\n]+", head.decode(source.charset, "replace").lstrip("\ufeff \t\r\n"))
@@ -173,15 +165,16 @@ def _fields(columns: Sequence[str], csv_format: CsvFormat) -> list[Field | None]
 
 
 @contextmanager
-def received_file(environ: Mapping[str, Any], max_body: int, folder: Path | None) -> Iterator[ReceivedFile]:
-    """The file that the request brings, for as long as the context lasts.
+def received_file(environ: Mapping[str, Any], max_body: int, folder: Path | None) -> Iterator[_FilePart]:
+    """The file of the request, until the context ends.
 
     Raises ApiError: missing_file, bad_form, bad_encoding, body_too_large, body_incomplete, spool_full.
     """
     part = _FilePart(folder)
     try:
         _read_form(environ, max_body, part)
-        yield part.received()
+        part.check()
+        yield part
     finally:
         part.file.close()
 
@@ -191,7 +184,7 @@ def _read_form(environ: Mapping[str, Any], max_body: int, part: _FilePart) -> No
     head = b""
     while len(head) < FORM_HEAD_SIZE and (piece := next(pieces, b"")):
         head += piece
-    # A boundary that the body itself begins with comes first: some clients set the type by hand, and lose it.
+    # A boundary at the beginning of the body wins: some clients set the Content-Type by hand, without a boundary.
     boundary = opened_boundary(head) or declared_boundary(str(environ.get("CONTENT_TYPE") or ""))
     if not boundary:
         raise ApiError("missing_file")
@@ -227,30 +220,32 @@ class _FileTail(io.RawIOBase):
 
 
 class _FilePart(Sink):
-    """The sink of a form's parts: keeps the file, and looks at its bytes as they pass. Other parts are ignored."""
+    """The sink for the parts of a form: keeps the file, hashes it and detects its charset. Other parts are ignored."""
 
     def __init__(self, folder: Path | None) -> None:
         self.file = SpooledTemporaryFile(max_size=IN_MEMORY_SIZE, dir=str(folder) if folder else None)  # noqa: SIM115 - closed by its user
-        self._hash = sha256()
-        self._evidence = CharsetDetector()
-        self._size = 0
+        self.hash = sha256()
+        self.evidence = CharsetDetector()
+        self.size = 0
+        self.declared_charset = ""
         self._is_in_file = self._has_file = self._was_chosen = False
 
-    def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None:  # noqa: ARG002 - they differ by client
+    def begin(self, name: bytes, filename: bytes | None = None, charset: str = "") -> None:
         self._is_in_file = name.strip() == PART_NAME
         if self._is_in_file:
             if self._has_file:
                 raise ApiError("bad_form", reason="it has more than one part file")
             self._has_file = True
+            self.declared_charset = charset
             # Browsers send a blank file name where no file was chosen.
             self._was_chosen = filename != b""
 
     def write(self, piece: bytes) -> None:
         if not self._is_in_file:
             return
-        self._hash.update(piece)
-        self._evidence.take(piece)
-        self._size += len(piece)
+        self.hash.update(piece)
+        self.evidence.take(piece)
+        self.size += len(piece)
         try:
             self.file.write(piece)
         except OSError as error:  # the disk is full: the sender can do nothing about it
@@ -258,10 +253,9 @@ class _FilePart(Sink):
 
     def end(self) -> None:
         if self._is_in_file:
-            self._evidence.end()
+            self.evidence.end()
 
-    def received(self) -> ReceivedFile:
-        if not self._has_file or not (self._was_chosen or self._size):
+    def check(self) -> None:
+        """Raises missing_file."""
+        if not self._has_file or not (self._was_chosen or self.size):
             raise ApiError("missing_file")
-        self.file.seek(0, io.SEEK_SET)
-        return ReceivedFile(cast(BinaryIO, self.file), self._size, self._evidence.charset(()), self._hash.digest())

@@ -16,7 +16,7 @@ from importing.errors import ApiError, ErrorCategory
 from modern_api.json_stream import json_response
 from modern_api.routes import ApiCall, ModernOptions, ModernProtocol, Refusal, Route
 from transport.rate import Standing, Whose, tightest
-from transport.unexpected_errors import fault_of
+from transport.unexpected_errors import to_api_error
 
 DEFAULT_RETRY_SECONDS = 5
 # Not 409: clients of these protocols send that again, but the key never fits another file.
@@ -43,22 +43,22 @@ CONVERTERS: Mapping[str, type[BaseConverter]] = {"anything": AnythingConverter, 
 
 
 def blueprint_of(protocol: ModernProtocol, context: Context, options: ModernOptions) -> Blueprint:
-    """The protocol at its paths, for every method: what is not served there is refused in the protocol's words."""
+    """The protocol at its paths, for every method: what is not served there is refused in the protocol's format."""
     blueprint = Blueprint(protocol.name, __name__)
     routes_by_path: dict[str, dict[str, Route]] = {}
     for route in protocol.routes:
         routes_by_path.setdefault(route.path, {})[route.method] = route
-    places = [(prefix + path, routes) for prefix in protocol.prefixes for path, routes in routes_by_path.items()]
-    places += [(base + rest, {}) for base in protocol.below for rest in ("", "/", "/<anything:_rest>")]
-    for number, (path, routes) in enumerate(places):
+    rules = [(prefix + path, routes) for prefix in protocol.prefixes for path, routes in routes_by_path.items()]
+    rules += [(base + rest, {}) for base in protocol.below for rest in ("", "/", "/<anything:_rest>")]
+    for number, (path, routes) in enumerate(rules):
         view = Dispatcher(protocol, context, options, routes).response
-        # `add_url_rule` would ask for a list of methods, and Flask would answer all others with a page.
+        # `add_url_rule` takes a list of methods, and Flask would answer all others with a page.
         blueprint.record(partial(_add_rule, Rule(path, endpoint=f"{protocol.name}.{number}"), view))
     return blueprint
 
 
 def refusal(protocol: ModernProtocol, error: ApiError, request_id: str, path: Mapping[str, str]) -> Response:
-    """The refusal of a request as the protocol words it."""
+    """The refusal of a request in the protocol's format."""
     status = REUSED_KEY_STATUS if error.code == "request_id_reused" else protocol.statuses[error.category]
     headers = dict(protocol.refusal_headers.get(status, {}))
     if error.category in (ErrorCategory.BUSY, ErrorCategory.RATE) or error.retry_after:
@@ -80,7 +80,7 @@ class Dispatcher:
         self, protocol: ModernProtocol, context: Context, options: ModernOptions, routes: Mapping[str, Route]
     ) -> None:
         self._protocol = protocol
-        self._core = context
+        self._context = context
         self._options = options
         self._routes = routes
         self._allowed = ", ".join(sorted({*routes, "HEAD"} if "GET" in routes else routes))
@@ -91,8 +91,8 @@ class Dispatcher:
         rate_headers: dict[str, str] = {}
         try:
             response = self._handled(request_id, path, rate_headers)
-        except Exception as error:  # the outermost door
-            response = refusal(self._protocol, fault_of(error, request_id, log), request_id, path)
+        except Exception as error:  # the error boundary of all protocols
+            response = refusal(self._protocol, to_api_error(error, request_id, log), request_id, path)
             if response.status_code == 405:
                 response.headers["Allow"] = self._allowed
         response.headers.update(rate_headers)
@@ -107,12 +107,12 @@ class Dispatcher:
         self._admit(by_address, rate_headers)
         route = self._route(request.method)
         if self._protocol.authenticate is not None:
-            sender = self._protocol.authenticate(self._core, request)
+            sender = self._protocol.authenticate(self._context, request)
             self._admit(tightest(limiter.count(Whose.USER, sender.counted_as), by_address), rate_headers)
             if route.imports and sender.import_refusal:
                 raise ApiError(sender.import_refusal)
         query = _query(route, request)
-        return route.handler(ApiCall(self._core, self._options, request, request_id, path, query, sender))
+        return route.handler(ApiCall(self._context, self._options, request, request_id, path, query, sender))
 
     def _route(self, method: str) -> Route:
         if not self._routes:

@@ -1,4 +1,4 @@
-"""Serves the OpenAPI document of the modern protocols, and the same for people, as a page without scripts."""
+"""Serves the OpenAPI document of the modern protocols, and the same as a page for people, without scripts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,13 @@ from modern_api.routes import ModernOptions, ModernProtocol
 DOCUMENT, PAGE, STYLE = "/openapi.json", "/docs/api", "/docs/api.css"
 FILE = "customers.csv"
 COOKIES = "cookies.txt"
-# The server in examples where the request names it by something that is no host.
+# The server in the examples if the Host header of the request is invalid.
 ANY_SERVER = "http://127.0.0.1:8080"
-# A style of our own, and nothing else.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 _ADDRESS = re.compile(r"https?://[\w.\-:\[\]]+", re.ASCII)
-# What curl sends for a security scheme; the shell fills the variables in.
-_BASIC = '-u "$USER_ID:$API_KEY"'
-_USER_ID = "the user id"  # the description of such a header; any other is the key
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +37,6 @@ class SchemaMember:
     kind: str
     needed: bool
     meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShownReply:
-    """A reply: its status, when it comes, its headers, its members, and an example of it."""
-
-    status: str
-    meaning: str
-    headers: Sequence[str]
-    members: Sequence[SchemaMember]
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShownOperation:
-    """An operation as the page shows it. `at` are the other paths where it is served; `security` is in words."""
-
-    name: str
-    method: str
-    path: str
-    at: Sequence[str]
-    summary: str
-    security: str
-    parameters: Sequence[tuple[str, SchemaMember]]
-    media: str
-    body_members: Sequence[SchemaMember]
-    body: str
-    curl: str
-    good: Sequence[ShownReply]
-    bad: Sequence[ShownReply]
 
 
 def blueprint_of(protocols: Sequence[ModernProtocol], options: ModernOptions) -> Blueprint:
@@ -88,10 +54,8 @@ def blueprint_of(protocols: Sequence[ModernProtocol], options: ModernOptions) ->
 
     @blueprint.get(PAGE)
     def api_page() -> Response:
-        response = _response(
-            rendered(document(), _address(request), {**limits, "body": f"{options.max_body:,} bytes"}),
-            "text/html; charset=utf-8",
-        )
+        page = rendered(document(), _address(request), {**limits, "body": f"{options.max_body:,} bytes"})
+        response = _response(page, "text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
@@ -105,14 +69,10 @@ def blueprint_of(protocols: Sequence[ModernProtocol], options: ModernOptions) ->
 
 def rendered(document: Mapping[str, Any], address: str, limits: Mapping[str, str]) -> str:
     """The page of a document, for a server at an address. `limits`: of the `body`, of a `user` and an `address`."""
-    environment = Environment(
-        loader=PackageLoader("modern_api"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("api.html")
+    loader = PackageLoader("modern_api")
+    template = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template("api.html")
     groups = [(tag, list(_operations(document, tag["name"], address))) for tag in document["tags"]]
     links = {"style": STYLE, "document": DOCUMENT, "file": FILE}
     return template.render(info=document["info"], groups=groups, limits=limits, **links)
@@ -124,49 +84,41 @@ def members(schema: Mapping[str, Any], document: Mapping[str, Any], path: str = 
     if "items" in schema:
         yield from members(schema["items"], document, f"{path}[]")
     for name, member in schema.get("properties", {}).items():
-        where = f"{path}.{name}".lstrip(".")
-        resolved, null = _resolved(member, document)
+        member_path = f"{path}.{name}".lstrip(".")
+        resolved, nullable = _resolved(member, document)
+        kind = _kind(resolved) + (" or null" if nullable else "")
         meaning = member.get("description") or resolved.get("description", "")
-        yield SchemaMember(
-            where, _kind(resolved) + (" or null" if null else ""), name in schema.get("required", ()), meaning
-        )
-        yield from members(member, document, where)
+        yield SchemaMember(member_path, kind, name in schema.get("required", ()), meaning)
+        yield from members(member, document, member_path)
 
 
-def _operations(document: Mapping[str, Any], tag: str, address: str) -> Iterator[ShownOperation]:
-    """The operations of a protocol. The same one at a second path is not shown twice."""
-    shown: dict[str, list[str]] = {}
+def _operations(document: Mapping[str, Any], tag: str, address: str) -> Iterator[dict[str, Any]]:
+    """The operations of a protocol for the template. One that is served at several paths appears once."""
+    paths: dict[str, list[str]] = {}
     for path, methods in document["paths"].items():
         for operation in methods.values():
             if tag in operation["tags"]:
-                shown.setdefault(operation["operationId"].partition("At")[0], []).append(path)
-    for name, (path, *others) in shown.items():
+                paths.setdefault(operation["operationId"].partition("At")[0], []).append(path)
+    for name, (path, *others) in paths.items():
         [(method, operation)] = [item for item in document["paths"][path].items() if item[1]["operationId"] == name]
-        yield _operation(document, address, (method.upper(), path, others), operation)
-
-
-def _operation(
-    document: Mapping[str, Any], address: str, place: tuple[str, str, list[str]], operation: Mapping[str, Any]
-) -> ShownOperation:
-    method, path, others = place
-    [(media, body)] = operation.get("requestBody", {}).get("content", {"": {}}).items()
-    example = body.get("example", {})
-    replies = [_shown_reply(document, status, reply) for status, reply in operation["responses"].items()]
-    return ShownOperation(
-        name=operation["operationId"],
-        method=method,
-        path=path,
-        at=others,
-        summary=operation["summary"],
-        security=_security(document, operation),
-        parameters=[_parameter(parameter) for parameter in operation.get("parameters", [])],
-        media=media,
-        body_members=list(members(body.get("schema", {}), document)),
-        body=example["file"] if "file" in example else _pretty(example) if example else "",
-        curl=_curl(document, address, (method, path), operation, example),
-        good=[reply for reply in replies if reply.status < "300"],
-        bad=[reply for reply in replies if reply.status >= "300"],
-    )
+        [(media, body)] = operation.get("requestBody", {}).get("content", {"": {}}).items()
+        example = body.get("example", {})
+        replies = [_reply(document, status, reply) for status, reply in operation["responses"].items()]
+        yield {
+            "name": name,
+            "method": method.upper(),
+            "path": path,
+            "at": others,
+            "summary": operation["summary"],
+            "security": _security(document, operation),
+            "parameters": [_parameter(parameter) for parameter in operation.get("parameters", [])],
+            "media": media,
+            "body_members": list(members(body.get("schema", {}), document)),
+            "body": example["file"] if "file" in example else _pretty(example) if example else "",
+            "curl": _curl(document, f"{address}{path}", method.upper(), operation, example),
+            "good": [reply for reply in replies if reply["status"] < "300"],
+            "bad": [reply for reply in replies if reply["status"] >= "300"],
+        }
 
 
 def _parameter(parameter: Mapping[str, Any]) -> tuple[str, SchemaMember]:
@@ -178,44 +130,42 @@ def _parameter(parameter: Mapping[str, Any]) -> tuple[str, SchemaMember]:
     return parameter["in"], SchemaMember(parameter["name"], _kind(schema), parameter.get("required", False), meaning)
 
 
-def _shown_reply(document: Mapping[str, Any], status: str, reply: Mapping[str, Any]) -> ShownReply:
+def _reply(document: Mapping[str, Any], status: str, reply: Mapping[str, Any]) -> dict[str, Any]:
     [content] = reply["content"].values()
-    reply_members = list(members(content["schema"], document))
-    return ShownReply(status, reply["description"], list(reply["headers"]), reply_members, _pretty(content["example"]))
+    return {
+        "status": status,
+        "meaning": reply["description"],
+        "headers": list(reply["headers"]),
+        "members": list(members(content["schema"], document)),
+        "example": _pretty(content["example"]),
+    }
 
 
 def _security(document: Mapping[str, Any], operation: Mapping[str, Any]) -> str:
-    ways = operation.get("security", [])
-    if not ways:
+    alternatives = operation.get("security", [])
+    if not alternatives:
         return "none"
-    schemes = document["components"]["securitySchemes"]
-    words = [_scheme(schemes[name]) for name in ways[0]]
-    return " and ".join(words) + ("" if all(ways) else ", or none")
-
-
-def _scheme(scheme: Mapping[str, str]) -> str:
-    if scheme["type"] == "http":
-        return f"HTTP {scheme['scheme'].capitalize()} ({scheme['description']})"
-    return f"{scheme['in']} {scheme['name']} ({scheme['description']})"
+    texts = []
+    for scheme in (document["components"]["securitySchemes"][name] for name in alternatives[0]):
+        name = (
+            f"HTTP {scheme['scheme'].capitalize()}" if scheme["type"] == "http" else f"{scheme['in']} {scheme['name']}"
+        )
+        texts.append(f"{name} ({scheme['description']})")
+    return " and ".join(texts) + ("" if all(alternatives) else ", or none")
 
 
 def _curl(
-    document: Mapping[str, Any],
-    address: str,
-    place: tuple[str, str],
-    operation: Mapping[str, Any],
-    example: Mapping[str, Any],
+    document: Mapping[str, Any], url: str, method: str, operation: Mapping[str, Any], example: Mapping[str, Any]
 ) -> str:
-    method, path = place
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path":
-            path = path.replace(f"{{{parameter['name']}}}", str(parameter["schema"]["example"]))
-    words = [f"curl {address}{path}"]
+            url = url.replace(f"{{{parameter['name']}}}", str(parameter["schema"]["example"]))
+    words = [f"curl {url}"]
     if method != "GET" and not example:
         words.append(f"-X {method}")
     schemes = document["components"]["securitySchemes"]
-    for way in operation.get("security", [])[:1]:
-        words += [_flag(schemes[name]) for name in way]
+    for alternative in operation.get("security", [])[:1]:
+        words += [_flag(schemes[name]) for name in alternative]
     if "file" in example:
         words.append(f"-F file=@{FILE}")
     elif example:
@@ -226,11 +176,12 @@ def _curl(
 
 
 def _flag(scheme: Mapping[str, str]) -> str:
+    """The option of curl for a security scheme; the shell replaces the variables."""
     if scheme["type"] == "http":
-        return _BASIC
+        return '-u "$USER_ID:$API_KEY"'
     if scheme["in"] == "cookie":
         return f"-b {COOKIES}"
-    variable = "$USER_ID" if scheme["description"] == _USER_ID else "$API_KEY"
+    variable = "$USER_ID" if scheme["description"] == "the user id" else "$API_KEY"
     return f'-H "{scheme["name"]}: {variable}"'
 
 

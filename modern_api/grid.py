@@ -15,9 +15,10 @@ from importing.batch_status import ENDED_STATUSES, BatchStatus
 from importing.context import Context
 from importing.errors import ApiError, Problem
 from importing.fields import Field, FieldDestination, FieldKind
+from importing.times import iso_milliseconds
 from modern_api import credentials
 from modern_api.csv_upload import CsvFormat, accepted
-from modern_api.job_replies import failed_rows, failure_of, iso_time, job_of
+from modern_api.job_replies import failed_rows, failure_of, job_of
 from modern_api.json_stream import json_response
 from modern_api.routes import ApiCall, FileBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
 
@@ -162,7 +163,7 @@ def _job_document(job: BatchStatus) -> dict[str, object]:
         "progress": job.progress,
     }
     if job.status in ENDED_STATUSES:
-        document["completedAt"] = iso_time(job.ended_at)
+        document["completedAt"] = iso_milliseconds(job.ended_at)
     for error in _file_errors(job):
         document |= {name: error[name] for name in ("code", "message", "details")}
     return document
@@ -268,14 +269,13 @@ PROTOCOL = ModernProtocol(
             "uploadCustomersCsv",
             "Upload customers via CSV file",
             upload_csv,
-            {
-                202: ReplySpec(
-                    GridQueued,
-                    "The file is queued.",
-                    {"jobId": _EXAMPLE_JOB, "status": "PENDING"},
-                    next_call=("getBulkCustomerImportJob", "job_id", "jobId"),
-                )
-            },
+            ReplySpec(
+                GridQueued,
+                "The file is queued.",
+                {"jobId": _EXAMPLE_JOB, "status": "PENDING"},
+                next_call=("getBulkCustomerImportJob", "job_id", "jobId"),
+                status=202,
+            ),
             (400, 401, 403, 413, 422, 429, 500, 503),
             body=FileBody(
                 "umaAddress,platformCustomerId,customerType,fullName,birthDate,addressLine1,city,state,postalCode,country\n"
@@ -290,27 +290,25 @@ PROTOCOL = ModernProtocol(
             "getBulkCustomerImportJob",
             "Get bulk import job status",
             get_job,
-            {
-                200: ReplySpec(
-                    GridJob,
-                    "What became of the file.",
-                    {
-                        "jobId": _EXAMPLE_JOB,
-                        "id": _EXAMPLE_JOB,
-                        "status": "COMPLETED",
-                        "progress": {"total": 2, "processed": 2, "successful": 1, "failed": 1},
-                        "completedAt": "2026-11-21T09:00:00.310Z",
-                        "errors": [
-                            {
-                                "correlationId": "k-1002",
-                                "code": "MISSING_MANDATORY_USER_INFO",
-                                "message": _EXAMPLE_PROBLEM["message"],
-                                "details": {"row": 2, **_EXAMPLE_PROBLEM, "errors": [_EXAMPLE_PROBLEM]},
-                            }
-                        ],
-                    },
-                )
-            },
+            ReplySpec(
+                GridJob,
+                "What became of the file.",
+                {
+                    "jobId": _EXAMPLE_JOB,
+                    "id": _EXAMPLE_JOB,
+                    "status": "COMPLETED",
+                    "progress": {"total": 2, "processed": 2, "successful": 1, "failed": 1},
+                    "completedAt": "2026-11-21T09:00:00.310Z",
+                    "errors": [
+                        {
+                            "correlationId": "k-1002",
+                            "code": "MISSING_MANDATORY_USER_INFO",
+                            "message": _EXAMPLE_PROBLEM["message"],
+                            "details": {"row": 2, **_EXAMPLE_PROBLEM, "errors": [_EXAMPLE_PROBLEM]},
+                        }
+                    ],
+                },
+            ),
             (401, 404, 429, 500, 503),
             path_schema=GridJobPath,
             example_errors={404: ApiError("unknown_batch", value=EXAMPLE_ID)},

@@ -24,7 +24,7 @@ IDEMPOTENCY_KEY: Mapping[str, object] = {
     "schema": {"type": "string", "maxLength": 255, "pattern": r"^[^\x00-\x1f\x7f]*$"},
 }
 REQUEST_ID = "4f1c0de2b7a94c53a1f6d2e8c9b07a35"
-# A typical error of each status, where a route or its protocol has none of its own.
+# A typical error of each status, for routes and protocols without one of their own.
 TYPICAL_ERRORS: Mapping[int, ApiError] = {
     400: ApiError("missing_file"),
     401: ApiError("bad_credentials"),
@@ -40,17 +40,18 @@ TYPICAL_ERRORS: Mapping[int, ApiError] = {
 _CONVERTED = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)>")
 _DATE = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "example": "2025-10-13"}
 _TEXT: Mapping[str, str] = {"type": "string"}
+_INTEGER: Mapping[str, str] = {"type": "integer"}
 _HEADERS: Mapping[str, Mapping[str, object]] = {
     "X-Request-Id": {"description": "names the request; the server's log does too", "schema": _TEXT},
-    "Retry-After": {"description": "seconds to wait before the next request", "schema": {"type": "integer"}},
+    "Retry-After": {"description": "seconds to wait before the next request", "schema": _INTEGER},
     "Idempotent-Replayed": {"description": "`true`: this is the reply to an earlier request", "schema": _TEXT},
     "Set-Cookie": {"description": "the session's cookie", "schema": _TEXT},
     "WWW-Authenticate": {"description": "how to authenticate", "schema": _TEXT},
-    "X-Rate-Limit-Limit": {"description": "requests in a period", "schema": {"type": "integer"}},
-    "X-Rate-Limit-Remaining": {"description": "requests that are left in this period", "schema": {"type": "integer"}},
+    "X-Rate-Limit-Limit": {"description": "requests in a period", "schema": _INTEGER},
+    "X-Rate-Limit-Remaining": {"description": "requests that are left in this period", "schema": _INTEGER},
     "X-Rate-Limit-Reset": {
         "description": "when the next period begins, in seconds since 1970-01-01 UTC",
-        "schema": {"type": "integer"},
+        "schema": _INTEGER,
     },
 }
 
@@ -88,7 +89,7 @@ def path_of(rule: str) -> str:
 
 
 def example_refusal(protocol: ModernProtocol, route: Route, status: int) -> Mapping[str, Any]:
-    """What the protocol says of a typical error of the route."""
+    """The protocol's reply to a typical error of the route."""
     error = route.example_errors.get(status) or protocol.example_errors.get(status) or TYPICAL_ERRORS[status]
     path_fields = route.path_schema._declared_fields if route.path_schema is not None else {}
     path = {name: str(field.metadata.get("example", name)) for name, field in path_fields.items()}
@@ -109,7 +110,7 @@ def _operation(protocol: ModernProtocol, route: Route, prefix: str) -> dict[str,
         "responses": {},
     }
     if route.credentials:
-        # Where a route authenticates by itself, it serves those who are not signed in too.
+        # A route that authenticates by itself also serves those who are not signed in.
         needed: dict[str, list[str]] = {scheme: [] for scheme in protocol.security}
         operation["security"] = [needed] if protocol.authenticate else [needed, {}]
     if route.imports:
@@ -121,12 +122,12 @@ def _operation(protocol: ModernProtocol, route: Route, prefix: str) -> dict[str,
     headers = ["X-Request-Id"]
     if protocol.rate_headers is not no_rate_headers:
         headers += ["X-Rate-Limit-Limit", "X-Rate-Limit-Remaining", "X-Rate-Limit-Reset"]
-    for status, spec in route.replies.items():
-        reply = _reply(spec, [*headers, *(["Idempotent-Replayed"] if route.imports else []), *spec.headers])
-        operation["responses"][str(status)] = reply
-        if spec.next_call is not None:
-            reply["links"] = _link(spec.next_call, suffix, of_prefix)
-    # A prefix with a parameter may be none that is served.
+    replayed = ["Idempotent-Replayed"] if route.imports else []
+    reply = _reply(route.reply, [*headers, *replayed, *route.reply.headers])
+    operation["responses"][str(route.reply.status)] = reply
+    if route.reply.next_call is not None:
+        reply["links"] = _link(route.reply.next_call, suffix, of_prefix)
+    # A prefix with a parameter may be one that is not served.
     for status in sorted({*route.refusals, *([404] if of_prefix else [])}):
         retry = ["Retry-After"] if status in (429, 503) else []
         example = example_refusal(protocol, route, status)

@@ -1,7 +1,7 @@
-"""What a modern protocol is made of: routes with their schemas and examples, the credentials, and the refusals.
+"""What a modern protocol consists of: routes with their schemas and examples, credentials and refusals.
 
-The routes are both what is served and what the OpenAPI document is written from. A route without an example of its body
-and of each good reply cannot be made.
+The routes are both what is served and what the OpenAPI document is written from, so each has examples of its body and its
+reply.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from uuid import uuid4
 from flask import Request, Response
 from marshmallow import Schema
 
+from importing.batch import Origin
 from importing.context import Context
 from importing.errors import ApiError, ErrorCategory
+from transport.multipart import declared_charset, first_charset_name
 from transport.rate import Limiter, Standing, unlimited
 
 LONGEST_IDEMPOTENCY_KEY = 255
@@ -38,7 +40,7 @@ STATUSES: Mapping[ErrorCategory, HTTPStatus] = {
 
 
 def no_rate_headers(_standing: Standing) -> Mapping[str, str]:
-    """The headers of a protocol that says nothing of rate limits."""
+    """For a protocol without headers about rate limits."""
     return {}
 
 
@@ -53,7 +55,7 @@ class ModernOptions:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sends a request: the store's number of the account, and the user as batches name it.
+    """Who sends a request: the number of the account in the database, and the user as batches name it.
 
     `counted_as`: the name under which the rate limit counts the user. `import_refusal`: the code of the error that
     refuses an import of this sender, "" where the sender may import.
@@ -83,6 +85,11 @@ class ApiCall:
         assert self.authenticated is not None
         return self.authenticated
 
+    def origin(self, delimiter: str | None = None, charset_name: str = "") -> Origin:
+        """Where a batch of the request comes from. `charset_name`: the one that a part of its body declares."""
+        names = charset_name, declared_charset(self.request.headers.get("Content-Type", ""))
+        return Origin(self.request.remote_addr, delimiter, self.request_id, first_charset_name(*names))
+
     def idempotency_key(self) -> str | None:
         """The header `Idempotency-Key`, None without one. Raises ApiError("bad_request_id")."""
         key = self.request.headers.get("Idempotency-Key", "").strip()
@@ -93,7 +100,7 @@ class ApiCall:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a protocol puts into words: the status, the error, the request's id and the parameters of its path."""
+    """What a protocol renders as a refusal: the status, the error, the request's id and the parameters of its path."""
 
     status: int
     error: ApiError
@@ -103,7 +110,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ReplySpec:
-    """A good reply as the OpenAPI document describes it. `or_null`: it may be null instead. `headers`: of this reply only.
+    """A reply of success for the OpenAPI document. `or_null`: it may be null instead. `headers`: of this reply only.
 
     `next_call`: a route that the client calls next, its parameter, and the member of this reply that goes there.
     """
@@ -114,6 +121,7 @@ class ReplySpec:
     or_null: bool = False
     headers: tuple[str, ...] = ()
     next_call: tuple[str, str, str] | None = None
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +143,9 @@ class JsonBody:
 class Route:
     """One operation of a protocol. `path` is a rule of Flask's; `name` is the operation's id in the OpenAPI document.
 
-    `replies` are the good ones, `refusals` the statuses of the others; `example_errors` are examples of refusals that
-    are typical of this route. `imports`: it needs the right to import, and takes an Idempotency-Key. `credentials`: it
-    reads the protocol's credentials.
+    `reply` is the reply of success, `refusals` are the statuses of refusals, `example_errors` examples of those typical of
+    this route. `imports`: it needs the right to import, and takes an Idempotency-Key. `credentials`: it reads the
+    protocol's credentials.
     """
 
     method: str
@@ -145,7 +153,7 @@ class Route:
     name: str
     summary: str
     handler: Callable[[ApiCall], Response]
-    replies: Mapping[int, ReplySpec]
+    reply: ReplySpec
     refusals: tuple[int, ...]
     body: FileBody | JsonBody | None = None
     path_schema: type[Schema] | None = None
@@ -154,17 +162,13 @@ class Route:
     credentials: bool = True
     example_errors: Mapping[int, ApiError] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if not self.replies:
-            raise ValueError(f"the route {self.name} has no example of a reply")
-
 
 @dataclass(frozen=True, slots=True)
 class ModernProtocol:
     """One protocol. Its routes are served behind each of `prefixes`, which may have parameters of their own.
 
-    `below`: paths below which everything else is refused in the protocol's words. `refused` puts an error into words;
-    `refusals` says what each status means, `example_errors` what is typical of it. `security` are the credentials as
+    `below`: paths below which everything else is refused in the protocol's format. `refused` renders an error;
+    `refusals` says what each status means, `example_errors` has typical errors by status. `security` are the credentials as
     OpenAPI's security schemes, all of them needed; `authenticate` reads them, None where a route does it itself.
     `statuses` of error categories and single error codes, `retry_headers` that say in seconds when to try again.
     """

@@ -14,10 +14,10 @@ from marshmallow import EXCLUDE, Schema, fields
 from auth import admin_sessions
 from auth.admin_sessions import AdminSession
 from importing.errors import ApiError
-from modern_api.job_replies import iso_time
+from importing.times import iso_milliseconds
 from modern_api.json_stream import json_body, json_response
 from modern_api.routes import ApiCall, JsonBody, ModernProtocol, Refusal, ReplySpec, Route
-from transport.session_cookie import SESSION_SECURITY, give_pass, is_foreign, pass_of, take_pass
+from transport.session_cookie import SESSION_SECURITY, is_foreign, session_cookie, set_session_cookie
 
 PATH = "/api/auth"
 MAX_BODY = 16 * 1024
@@ -44,10 +44,7 @@ _BY_STATUS: Mapping[int, tuple[str, str]] = {
 
 
 class SessionsSignInBody(Schema):
-    """What a user of the console types in. Other members are ignored, as Better Auth ignores them."""
-
-    class Meta:
-        unknown = EXCLUDE
+    """What a user of the console types in."""
 
     email = fields.String(required=True, metadata={"format": "email", "maxLength": 255})
     password = fields.String(required=True)
@@ -107,7 +104,8 @@ def sign_in(call: ApiCall) -> Response:
     request = call.request
     if is_foreign(request):
         raise ApiError("foreign_origin")
-    body = json_body(request, SessionsSignInBody(), MAX_BODY)
+    # Better Auth ignores other members too.
+    body = json_body(request, SessionsSignInBody(unknown=EXCLUDE), MAX_BODY)
     if not admin_sessions.is_email(body["email"]):
         raise ApiError("bad_email")
     url, remember = body.get("callbackURL", ""), body.get("rememberMe", True)
@@ -117,12 +115,8 @@ def sign_in(call: ApiCall) -> Response:
     session = admin_sessions.sign_in(call.context, body["email"], body["password"], address, agent, remember=remember)
     document = {"redirect": bool(url), "token": session.token, "user": _user_document(session)}
     response = json_response({**document, "url": url} if url else document)
-    give_pass(
-        request,
-        response,
-        session.cookie_value,
-        admin_sessions.SESSION_MS // admin_sessions.SECOND_MS if remember else None,
-    )
+    seconds = admin_sessions.SESSION_MS // admin_sessions.SECOND_MS if remember else None
+    set_session_cookie(request, response, session.cookie_value, seconds)
     return response
 
 
@@ -130,23 +124,23 @@ def sign_out(call: ApiCall) -> Response:
     """`POST /sign-out`: the end of the session, if there is one, and of its cookie."""
     if is_foreign(call.request):
         raise ApiError("foreign_origin")
-    session = admin_sessions.find_session(call.context, pass_of(call.request))
+    session = admin_sessions.find_session(call.context, session_cookie(call.request))
     if session is not None:
         admin_sessions.sign_out(call.context, session)
     response = json_response({"success": True})
-    take_pass(call.request, response)
+    set_session_cookie(call.request, response)
     return response
 
 
 def get_session(call: ApiCall) -> Response:
     """`GET /get-session`: who is signed in, or null."""
-    cookie = pass_of(call.request)
+    cookie = session_cookie(call.request)
     session = admin_sessions.find_session(call.context, cookie)
     if session is not None:
         return json_response({"session": _session_document(session), "user": _user_document(session)})
     response = json_response(None)
     if cookie:
-        take_pass(call.request, response)
+        set_session_cookie(call.request, response)
     return response
 
 
@@ -157,7 +151,7 @@ def refused(refusal: Refusal) -> Mapping[str, object]:
 
 
 def _user_document(session: AdminSession) -> dict[str, object]:
-    admin, created_at = session.admin, iso_time(session.admin.created_at)
+    admin, created_at = session.admin, iso_milliseconds(session.admin.created_at)
     return {
         "id": str(admin.id),
         "email": admin.email,
@@ -171,12 +165,12 @@ def _user_document(session: AdminSession) -> dict[str, object]:
 
 
 def _session_document(session: AdminSession) -> dict[str, object]:
-    created_at = iso_time(session.created_at)
+    created_at = iso_milliseconds(session.created_at)
     return {
         "id": session.id,
         "userId": str(session.admin.id),
         "token": session.token,
-        "expiresAt": iso_time(session.expires_at),
+        "expiresAt": iso_milliseconds(session.expires_at),
         "createdAt": created_at,
         "updatedAt": created_at,
         "ipAddress": session.address,
@@ -217,14 +211,12 @@ PROTOCOL = ModernProtocol(
             "signInEmail",
             "Sign in with e-mail address and password",
             sign_in,
-            {
-                200: ReplySpec(
-                    SessionsSignedIn,
-                    "Signed in; the session's cookie is set.",
-                    {"redirect": False, "token": _EXAMPLE_TOKEN, "user": _EXAMPLE_USER},
-                    headers=("Set-Cookie",),
-                )
-            },
+            ReplySpec(
+                SessionsSignedIn,
+                "Signed in; the session's cookie is set.",
+                {"redirect": False, "token": _EXAMPLE_TOKEN, "user": _EXAMPLE_USER},
+                headers=("Set-Cookie",),
+            ),
             (400, 401, 403, 413, 429, 500, 503),
             body=JsonBody(
                 SessionsSignInBody, {"email": _EXAMPLE_USER["email"], "password": "correct horse battery staple"}
@@ -237,11 +229,7 @@ PROTOCOL = ModernProtocol(
             "signOut",
             "End the session",
             sign_out,
-            {
-                200: ReplySpec(
-                    SessionsSignedOut, "Nobody is signed in any more; the cookie is removed.", {"success": True}
-                )
-            },
+            ReplySpec(SessionsSignedOut, "Nobody is signed in any more; the cookie is removed.", {"success": True}),
             (403, 429, 500, 503),
         ),
         Route(
@@ -250,14 +238,12 @@ PROTOCOL = ModernProtocol(
             "getSession",
             "Who is signed in",
             get_session,
-            {
-                200: ReplySpec(
-                    SessionsSessionReply,
-                    "The session and its user; null where nobody is signed in.",
-                    {"session": _EXAMPLE_SESSION, "user": _EXAMPLE_USER},
-                    or_null=True,
-                )
-            },
+            ReplySpec(
+                SessionsSessionReply,
+                "The session and its user; null where nobody is signed in.",
+                {"session": _EXAMPLE_SESSION, "user": _EXAMPLE_USER},
+                or_null=True,
+            ),
             (429, 500, 503),
         ),
     ),

@@ -28,7 +28,7 @@ from importing.reading.row_reader import read_first_row
 from modern_api.csv_upload import MAX_COLUMNS, delimiter_of
 from modern_api.json_stream import json_body, json_response
 from modern_api.routes import STATUSES, ApiCall, JsonBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
-from transport.session_cookie import SESSION_SECURITY, is_foreign, pass_of
+from transport.session_cookie import SESSION_SECURITY, is_foreign, session_cookie
 
 NAME = "solivio"
 PATH = "/api/customers/import"
@@ -103,7 +103,7 @@ class SolivioError(Schema):
 def import_customers(call: ApiCall) -> Response:
     """`POST /api/customers/import`: import the text at once."""
     content = json_body(call.request, SolivioImportBody(), MAX_BODY)["content"]
-    outcome = import_batch.run(call.context, _batch(call.sender, content, call.idempotency_key()))
+    outcome = import_batch.run(call.context, _batch(call, content))
     headers = {"X-Batch-Id": outcome.batch_id} | ({"Idempotent-Replayed": "true"} if outcome.replayed else {})
     document = {"count": outcome.counts.new, "errors": _row_errors(outcome.problems)}
     return json_response(document, headers=headers)
@@ -113,7 +113,7 @@ def authenticate(context: Context, request: Request) -> Sender:
     """The administrator who is signed in. Raises foreign_origin and not_signed_in."""
     if is_foreign(request):
         raise ApiError("foreign_origin")
-    session = admin_sessions.find_session(context, pass_of(request))
+    session = admin_sessions.find_session(context, session_cookie(request))
     if session is None:
         raise ApiError("not_signed_in")
     admin = session.admin
@@ -136,7 +136,8 @@ def refused(refusal: Refusal) -> Mapping[str, object]:
     return {"error": f"{title}: {message}" if error.code in EXPLAINED else title}
 
 
-def _batch(sender: Sender, content: str, key: str | None) -> Batch:
+def _batch(call: ApiCall, content: str) -> Batch:
+    sender, key = call.sender, call.idempotency_key()
     # Half a surrogate pair is no character; browsers, too, send this one for it.
     text = _SURROGATE.sub("\ufffd", content).removeprefix("\ufeff")
     data = text.encode()
@@ -149,7 +150,7 @@ def _batch(sender: Sender, content: str, key: str | None) -> Batch:
     return Batch(
         account=sender.account,
         user=sender.user,
-        face=NAME,
+        protocol=NAME,
         headers=_headers(names),
         delimited=delimited,
         source=Source(io.BytesIO(rows), "utf-8", len(rows)),
@@ -162,6 +163,7 @@ def _batch(sender: Sender, content: str, key: str | None) -> Batch:
         requirements=(Requirement((NAME_FIELD.name,)),),
         constants=((SOURCE_FIELD, DEFAULT_SOURCE),),
         reference=(NAME_FIELD.name,),
+        origin=call.origin(delimited.delimiter),
     )
 
 
@@ -211,13 +213,11 @@ PROTOCOL = ModernProtocol(
             "importCustomers",
             "Import customers by their names",
             import_customers,
-            {
-                200: ReplySpec(
-                    SolivioImported,
-                    "Imported: how many are new, and which rows were not valid.",
-                    {"count": 2, "errors": [{"index": 2, "message": "Missing or invalid field(s): name"}]},
-                )
-            },
+            ReplySpec(
+                SolivioImported,
+                "Imported: how many are new, and which rows were not valid.",
+                {"count": 2, "errors": [{"index": 2, "message": "Missing or invalid field(s): name"}]},
+            ),
             (400, 401, 403, 413, 422, 429, 500),
             body=JsonBody(SolivioImportBody, {"content": "name;source\nKim Lee;fair\nAnn Bell;\n;shop\n"}),
             imports=True,

@@ -19,9 +19,10 @@ from importing.batch_status import ENDED_STATUSES, BatchStatus
 from importing.context import Context
 from importing.errors import ApiError
 from importing.fields import Field, FieldDestination, FieldKind
+from importing.times import iso_milliseconds
 from modern_api import credentials
 from modern_api.csv_upload import CsvFormat, accepted
-from modern_api.job_replies import failed_rows, failure_of, iso_time, job_of
+from modern_api.job_replies import failed_rows, failure_of, job_of
 from modern_api.json_stream import json_response
 from modern_api.routes import ApiCall, FileBody, ModernProtocol, Refusal, ReplySpec, Route, Sender
 from transport.rate import Standing
@@ -175,7 +176,7 @@ def get_action(call: ApiCall) -> Response:
 def list_actions(call: ApiCall) -> Response:
     """The newest actions, or those before a time."""
     limit, before = call.query["limit"], call.query.get("end_date")
-    jobs = batch_status.list_batches(call.context, call.sender.account, face=NAME, before=before, length=limit + 1)
+    jobs = batch_status.list_batches(call.context, call.sender.account, protocol=NAME, before=before, length=limit + 1)
     document = {
         "object": "list",
         "data_ref": "async_actions",
@@ -195,10 +196,10 @@ def _action(job: BatchStatus) -> dict[str, object]:
         "id": ID_PREFIX + job.id,
         "type": "CUSTOMERS.IMPORT_CSV",
         "status": status,
-        "created_at": iso_time(job.created_at),
-        "updated_at": iso_time(job.updated_at or job.created_at),
+        "created_at": iso_milliseconds(job.created_at),
+        "updated_at": iso_milliseconds(job.updated_at or job.created_at),
         "request_id": job.request_ref,
-        "processing_time": job.milliseconds,
+        "processing_time": job.duration_ms,
         "progress": 100 if status == "DONE" else job.progress.percent,
         "object": "async_action",
     }
@@ -317,14 +318,13 @@ PROTOCOL = ModernProtocol(
             "importCustomersCsv",
             "Import and update customers using CSV",
             import_csv,
-            {
-                202: ReplySpec(
-                    VoucherifyQueued,
-                    "The file is queued.",
-                    {"async_action_id": _EXAMPLE_ID},
-                    next_call=("getAsyncAction", "action_id", "async_action_id"),
-                )
-            },
+            ReplySpec(
+                VoucherifyQueued,
+                "The file is queued.",
+                {"async_action_id": _EXAMPLE_ID},
+                next_call=("getAsyncAction", "action_id", "async_action_id"),
+                status=202,
+            ),
             (400, 401, 403, 413, 422, 429, 500, 503),
             body=FileBody(
                 "Name,Email,Source_id,Birthdate,Favourite_brands\n"
@@ -339,11 +339,7 @@ PROTOCOL = ModernProtocol(
             "getAsyncAction",
             "Get an async action",
             get_action,
-            {
-                200: ReplySpec(
-                    VoucherifyAction, "What became of the file.", {**_EXAMPLE_ACTION, "result": _EXAMPLE_RESULT}
-                )
-            },
+            ReplySpec(VoucherifyAction, "What became of the file.", {**_EXAMPLE_ACTION, "result": _EXAMPLE_RESULT}),
             (401, 404, 429, 500, 503),
             path_schema=VoucherifyActionPath,
             example_errors={404: ApiError("unknown_batch", value=_EXAMPLE_ID)},
@@ -354,18 +350,16 @@ PROTOCOL = ModernProtocol(
             "listAsyncActions",
             "List async actions, the newest first",
             list_actions,
-            {
-                200: ReplySpec(
-                    VoucherifyActionList,
-                    "The actions.",
-                    {
-                        "object": "list",
-                        "data_ref": "async_actions",
-                        "async_actions": [_EXAMPLE_ACTION],
-                        "has_more": False,
-                    },
-                )
-            },
+            ReplySpec(
+                VoucherifyActionList,
+                "The actions.",
+                {
+                    "object": "list",
+                    "data_ref": "async_actions",
+                    "async_actions": [_EXAMPLE_ACTION],
+                    "has_more": False,
+                },
+            ),
             (400, 401, 429, 500, 503),
             query_schema=VoucherifyListQuery,
             example_errors={400: ApiError("bad_limit", value="1000")},

@@ -1,4 +1,4 @@
-"""Refusals of requests that no application was asked about: in the format and the words of the protocol that was meant."""
+"""Refuses requests that cannot be read as HTTP, in the format of the protocol at their path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 
 import modern_api
 from importing.errors import ApiError
-from legacy_api.early_refusal import refuse_unread
+from legacy_api.endpoint import refuse_unread
 
 REQUEST_LINE_SIZE = 1024 * 1024
 HEADERS_SIZE = 256 * 1024
@@ -16,7 +16,7 @@ ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Con
 
 
 def error_of(error: BaseException) -> ApiError:
-    """What is wrong with a request that did not come to an application."""
+    """The ApiError for a request that did not reach the application."""
     if isinstance(error, LimitRequestLine):
         return ApiError("body_too_large", limit=REQUEST_LINE_SIZE)
     if isinstance(error, LimitRequestHeaders):

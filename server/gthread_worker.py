@@ -189,7 +189,7 @@ def _is_whole(head: bytearray) -> bool:
     if b"\r\n\r\n" in head or head.count(b"\n") != head.count(b"\r\n"):
         return True
     if len(head) - line_size > HEADERS_SIZE:
-        # Of two mistakes the first one is told.
+        # Of two mistakes the first one is reported.
         is_http = _REQUEST_LINE.fullmatch(head[:line_size])
         raise LimitRequestHeaders("max buffer headers") if is_http else InvalidRequestLine("")
     return False

@@ -1,4 +1,4 @@
-"""An installation: the core, opened as the settings say. It serves no HTTP, so that a command loads no web framework."""
+"""Opens an installation as its settings say, without HTTP: a command loads no web framework."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from crypto.digests import Digests
 from importing.context import Context
 from importing.jobs.queue_huey import HueyQueue
 from settings import Settings, secret_key
-from storage.engine import Database
+from storage.engine import open_database
 
 
 def open_context(settings: Settings) -> Context:
-    """The core that the settings describe, with its database open."""
+    """The context that the settings describe, with its database open."""
     return Context(
-        Database(settings.database_url, settings.data_dir),
+        open_database(settings.database_url, settings.data_dir),
         Digests(secret_key(settings)),
         settings.write_wait,
         settings.undo_keep,

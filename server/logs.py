@@ -22,15 +22,15 @@ class TextLines(logging.Formatter):
 
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - the name is the library's
         """A traceback. Of an error's text the first line: in those that follow, databases quote rows and values."""
-        found = super().formatException(ei)
+        traceback = super().formatException(ei)
         error, seen = ei[1], set[int]()
         while error is not None and id(error) not in seen:
             seen.add(id(error))
-            told = str(error)
-            if "\n" in told:
-                found = found.replace(told, told.partition("\n")[0])
+            message = str(error)
+            if "\n" in message:
+                traceback = traceback.replace(message, message.partition("\n")[0])
             error = error.__cause__ or error.__context__
-        return found
+        return traceback
 
 
 class JsonLines(TextLines):

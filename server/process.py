@@ -144,15 +144,15 @@ class EmbeddedGunicorn(BaseApplication):  # type: ignore[misc]
         if self.plan.work_on_jobs is None or not _try_lock(self._job_lock):
             return False
         stop = threading.Event()
-        # A quick end must not come in the middle of a portion: its claim would keep all others from the job.
+        # SIGQUIT must not end the process inside a chunk: its lease would keep all others from the job.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: stop.set())
 
-        def goes_on() -> bool:
+        def may_continue() -> bool:
             worker.notify()
             return not stop.is_set() and bool(worker.ppid == os.getppid())
 
-        self.plan.work_on_jobs(goes_on)
+        self.plan.work_on_jobs(may_continue)
         return True
 
     def _worker_is_ready(self, _worker: GthreadWorker) -> None:
@@ -188,8 +188,8 @@ def _try_lock(file: int) -> bool:
 def _connection_limit() -> int:
     """How many connections a worker may hold: as many as the system lets it open files for, up to CONNECTIONS."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = CONNECTIONS + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return CONNECTIONS if soft == resource.RLIM_INFINITY else max(64, min(CONNECTIONS, soft - OTHER_FILES))

@@ -9,10 +9,11 @@ from storage import unique_values
 from storage.batch_transaction import BatchTransaction
 from storage.queries import batches
 from storage.sql_connection import PendingResult
-from storage.tables import DOCUMENT_COLUMNS, IMAGE_COLUMNS
-from storage.write_modes import BatchShape, insert_values, update_values
+from storage.sql_dialect import Dialect
+from storage.tables import IMAGE_COLUMNS
+from storage.write_modes import BatchShape, insert_values
 
-# To ask for webhooks by itself would cost a small batch as much as its enrolments.
+# A query of its own for webhooks would cost a small batch as much as its enrolments.
 SELECT_NEXT_CHANGE = (
     f"SELECT {batches.NEWEST_NUMBER} + :count, "
     "EXISTS (SELECT 1 FROM webhook w WHERE w.account_id = :account AND w.active) FROM account a WHERE a.id = :account"
@@ -34,7 +35,7 @@ def next_change(work: BatchTransaction, account: int, count: int = 1) -> int:
 
 
 def send_next_change(work: BatchTransaction, account: int, count: int = 1) -> PendingResult:
-    """The same, to be looked at later: its one row has the number, of several the last, and whether webhooks are told.
+    """The same, not run yet: its one row is the (last) number and whether the account has active webhooks.
 
     A number is taken when a change or a batch that has it is written, in the same transaction.
     """
@@ -43,13 +44,7 @@ def send_next_change(work: BatchTransaction, account: int, count: int = 1) -> Pe
 
 def last_customer(work: BatchTransaction, account: int) -> int:
     """The id after which those of new customers of the account come. Removed customers keep theirs for ever."""
-    if work.sqlite:
-        return work.number("SELECT max(id) FROM customer")
-    return work.number(
-        "SELECT greatest(a.last_customer, coalesce((SELECT max(c.id) FROM customer c WHERE c.account_id = a.id), 0)) "
-        "FROM account a WHERE a.id = :account",
-        account=account,
-    )
+    return work.number("SELECT {last_customer} FROM account a WHERE a.id = :account", account=account)
 
 
 def apply_plan(
@@ -60,7 +55,7 @@ def apply_plan(
     *,
     renames: bool,
 ) -> None:
-    """Write what `target`, `made` and `follow` say. `campaigns` in order: points go to the first.
+    """Write what `target`, `new_customer` and `later_row` say. `campaigns` in order: points go to the first.
 
     `renames`: a stored customer may get another code or card.
     """
@@ -69,9 +64,9 @@ def apply_plan(
         work.send(TAKE_BEFORE_IMAGES, account=account, change=change)
         _change_customers(work, shape, change_context, renames=renames)
     if work.filled("new_customer"):
-        work.send(_create_statement(shape, work.sqlite), account=account, change=change, now=now, base=base)
+        work.send(_create_statement(shape, work.dialect), account=account, change=change, now=now, base=base)
     for number in shape.written_uniques:
-        for statement in _unique_value_statements(number, work.sqlite):
+        for statement in _unique_value_statements(number):
             work.send(statement, account=account, base=base)
     _enrol(work, change_context, campaigns)
 
@@ -81,17 +76,15 @@ def _change_customers(
 ) -> None:
     account, change, now = change_context.account, change_context.change, change_context.now
     renamed_customers = renames and work.number(COUNT_RENAMED)
-    update = _update_statement(shape, work.sqlite)
-    if update:
-        work.send(update, account=account, change=change, now=now)
+    work.send(_update_statement(shape, work.dialect), account=account, change=change, now=now)
     if renamed_customers:
-        for statement in (DROP_CODES, DROP_CARDS):
+        for statement in EMPTY_RENAMED_KEYS:
             work.send(statement, account=account)
     if shape.writes_username:
         work.send(_drop_usernames_statement(shape), account=account)
     if renamed_customers:
-        for key in ("code", "card"):
-            work.send(_rename_statement(key), account=account, now=now)
+        for statement in GIVE_RENAMED_KEYS:
+            work.send(statement, account=account, now=now)
     if "username_key" in shape.columns:
         work.send(GIVE_USERNAMES, account=account)
 
@@ -99,7 +92,7 @@ def _change_customers(
 def record_change(
     work: BatchTransaction, change_context: ChangeContext, batch_id: str, made: int, removed: tuple[int, int] = (0, -1)
 ) -> None:
-    """Note the change, with the range of customers that it made, and the one in which those that it removed lie."""
+    """Record the change, with the range of customers that it made, and the one in which those that it removed lie."""
     work.send(
         "INSERT INTO change(account_id, change, batch_id, first_created, last_created, first_removed, last_removed) "
         "VALUES (:account, :change, :batch, :first, :last, :first_removed, :last_removed)",
@@ -115,21 +108,14 @@ def record_change(
 
 def _enrol(work: BatchTransaction, change_context: ChangeContext, campaigns: tuple[int, ...]) -> None:
     account, change, now, base = change_context.account, change_context.change, change_context.now, change_context.base
-    for place, campaign in enumerate(campaigns):
+    for position, campaign in enumerate(campaigns):
         for table, (enrol_with_points, enrol) in ENROL.items():
             if work.filled(table):
-                work.send(enrol if place else enrol_with_points, account=account, campaign=campaign, base=base)
+                work.send(enrol if position else enrol_with_points, account=account, campaign=campaign, base=base)
     if campaigns:
         for table, entries in ADD_ENTRIES.items():
             if work.filled(table):
-                work.send(
-                    entries,
-                    account=account,
-                    change=change,
-                    campaign=campaigns[0],
-                    now=now,
-                    base=base,
-                )
+                work.send(entries, account=account, change=change, campaign=campaigns[0], now=now, base=base)
 
 
 # Stored customers may have joined before; new ones cannot have.
@@ -144,7 +130,7 @@ _ENROLMENT_SOURCES = {
 # With the points of the rows, and without.
 ENROL = {
     table: tuple(
-        "INSERT {or_all}INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
+        "INSERT {or_rollback}INTO enrolment(account_id, customer_id, campaign_id, balance, uses) "
         f"SELECT :account, {customers}, :campaign, {points}, 1 FROM {table} t {end}"
         for points in ("coalesce(t.points, 0)", "0")
     )
@@ -153,23 +139,27 @@ ENROL = {
 
 COUNT_RENAMED = "SELECT count(*) FROM target WHERE new_code IS NOT NULL OR new_card IS NOT NULL"
 TAKE_BEFORE_IMAGES = (
-    f"INSERT {{or_all}}INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE_COLUMNS)}, removed) "
+    f"INSERT {{or_rollback}}INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE_COLUMNS)}, removed) "
     f"SELECT :account, :change, c.id, {', '.join(f'c.{name}' for name in IMAGE_COLUMNS)}, c.removed "
-    "FROM target t {then} {customer} = t.id WHERE t.touched = 1"
+    "FROM target t {join} {customer} = t.id WHERE t.touched = 1"
 )
 
-# Keys go through nothing, so that one customer can take what another gives away in the same batch.
-DROP_CODES = (
-    "UPDATE customer SET code = NULL WHERE account_id = :account "
-    "AND id IN (SELECT id FROM target WHERE new_code IS NOT NULL)"
-)
-DROP_CARDS = (
-    "UPDATE customer SET card_number = NULL WHERE account_id = :account "
-    "AND id IN (SELECT id FROM target WHERE new_card IS NOT NULL)"
+# Keys are emptied first, so that one customer can take what another gives up in the same batch.
+EMPTY_RENAMED_KEYS, GIVE_RENAMED_KEYS = zip(
+    *(
+        (
+            f"UPDATE customer SET {column} = NULL WHERE account_id = :account "
+            f"AND id IN (SELECT id FROM target WHERE {new} IS NOT NULL)",
+            f"UPDATE customer SET {column} = t.{new}, updated_at = :now FROM target t "
+            f"WHERE customer.account_id = :account AND customer.id = t.id AND t.{new} IS NOT NULL",
+        )
+        for column, new in (("code", "new_code"), ("card_number", "new_card"))
+    ),
+    strict=True,
 )
 GIVE_USERNAMES = (
     "UPDATE customer SET customer_username = s.customer_username, username_key = s.username_key "
-    'FROM target t {then} stage s ON s."row" = t."row" '
+    'FROM target t {join} stage s ON s."row" = t."row" '
     "WHERE customer.account_id = :account AND customer.id = t.id AND t.changed = 1 AND s.username_key <> ''"
 )
 
@@ -182,65 +172,35 @@ _ENTRY_SOURCES = {
     "later_row": 'SELECT :account, :change, coalesce(f.id, :base + m.n), f."row", :campaign, f.item_id, f.amount, :now '
     'FROM later_row f LEFT JOIN new_customer m ON m."row" = f.first_row WHERE f.amount IS NOT NULL',
 }
-
-
 ADD_ENTRIES = {
-    table: 'INSERT {or_all}INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
-    + source
+    table: 'INSERT {or_rollback}INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, '
+    "created_at) " + source
     for table, source in _ENTRY_SOURCES.items()
 }
 
 
 @lru_cache(maxsize=500)
-def _update_statement(shape: BatchShape, sqlite: bool) -> str:
-    values = update_values(shape, sqlite)
-    if not sqlite:
-        settings = ", ".join(f"{name} = {value}" for name, value in (values | {"updated_at": ":now"}).items())
-        return (
-            f'UPDATE customer c SET {settings} FROM target t JOIN stage s ON s."row" = t."row" '
-            "WHERE c.account_id = :account AND c.id = t.id AND t.changed = 1"
-        )
-    # An upsert walks the table in key order, once; UPDATE … FROM would collect everything first. It meets the stored
-    # documents by itself; other values that depend on the stored ones need a join.
-    documents = [name for name in DOCUMENT_COLUMNS if "s." in values.get(name, "")]
-    selected = values | {name: f"coalesce(s.{name}, '{{}}')" for name in documents}
-    updates = {name: f"excluded.{name}" for name in ("updated_at", *values)}
-    for name in documents:
-        updates[name] = values[name].replace("c.", "customer.").replace("s.", "excluded.")
-    stored = "{then} {customer} = t.id" if any("c." in value for value in selected.values()) else ""
-    columns = ", ".join(["id", "account_id", "created", "created_at", "updated_at", *values])
-    return (
-        f"INSERT INTO customer({columns}) SELECT {', '.join(['t.id', ':account', '0', '0', ':now', *selected.values()])} "
-        f'FROM target t {{then}} stage s ON s."row" = t."row" {stored} WHERE t.changed = 1 ORDER BY t.id '
-        "ON CONFLICT(id) DO UPDATE SET " + ", ".join(f"{name} = {value}" for name, value in updates.items())
-    )
+def _update_statement(shape: BatchShape, dialect: Dialect) -> str:
+    return dialect.update_customers(shape)
 
 
 @lru_cache(maxsize=500)
-def _create_statement(shape: BatchShape, sqlite: bool) -> str:
-    values = insert_values(shape, sqlite)
-    code = "coalesce(m.code, s.code)" if "code" in shape.columns else "m.code"
-    card = "coalesce(m.card_number, s.card_number)" if "card_number" in shape.columns else "m.card_number"
-    key_values = {
-        "account_id": ":account",
-        "id": ":base + m.n",
-        "code": code,
-        "card_number": card,
-        "created": ":change",
-        "created_at": ":now",
-        "updated_at": ":now",
-    }
-    columns_and_values = key_values | values
+def _create_statement(shape: BatchShape, dialect: Dialect) -> str:
+    code, card = (
+        f"coalesce(m.{name}, s.{name})" if name in shape.columns else f"m.{name}" for name in ("code", "card_number")
+    )
+    keys = {"account_id": ":account", "id": ":base + m.n", "code": code, "card_number": card}
+    values = keys | {"created": ":change", "created_at": ":now", "updated_at": ":now"} | insert_values(shape, dialect)
     return (
-        f"INSERT {{or_all}}INTO customer({', '.join(columns_and_values)}) SELECT {', '.join(columns_and_values.values())} "
-        'FROM new_customer m {then} stage s ON s."row" = m."row" ORDER BY m.n'
+        f"INSERT {{or_rollback}}INTO customer({', '.join(values)}) SELECT {', '.join(values.values())} "
+        'FROM new_customer m {join} stage s ON s."row" = m."row" ORDER BY m.n'
     )
 
 
 def _drop_usernames_statement(shape: BatchShape) -> str:
     if "username_key" in shape.columns and not shape.replaces:
         changed = (
-            'SELECT t.id FROM target t {then} stage s ON s."row" = t."row" '
+            'SELECT t.id FROM target t {join} stage s ON s."row" = t."row" '
             "WHERE t.changed = 1 AND s.username_key IS NOT NULL"
         )
     else:
@@ -251,20 +211,12 @@ def _drop_usernames_statement(shape: BatchShape) -> str:
     )
 
 
-def _rename_statement(key: str) -> str:
-    column = "code" if key == "code" else "card_number"
-    return (
-        f"UPDATE customer SET {column} = t.new_{key}, updated_at = :now FROM target t "
-        f"WHERE customer.account_id = :account AND customer.id = t.id AND t.new_{key} IS NOT NULL"
-    )
-
-
-def _unique_value_statements(number: int, sqlite: bool) -> tuple[str, str, str]:
-    value = unique_values.value_sql(number, "c", sqlite)
+def _unique_value_statements(number: int) -> tuple[str, str, str]:
+    value = unique_values.value_sql(number, "c")
     give = f"INSERT INTO unique_value(account_id, number, value, customer_id) SELECT :account, {number}, {value}, c.id "
     return (
         f"DELETE FROM unique_value WHERE account_id = :account AND number = {number} "
         "AND customer_id IN (SELECT id FROM target WHERE changed = 1)",
-        give + f"FROM target t {{then}} {{customer}} = t.id WHERE t.changed = 1 AND {value} IS NOT NULL",
-        give + f"FROM new_customer m {{then}} {{customer}} = :base + m.n WHERE {value} IS NOT NULL",
+        give + f"FROM target t {{join}} {{customer}} = t.id WHERE t.changed = 1 AND {value} IS NOT NULL",
+        give + f"FROM new_customer m {{join}} {{customer}} = :base + m.n WHERE {value} IS NOT NULL",
     )

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from storage.sql_connection import Result, SqlConnection
@@ -20,6 +20,7 @@ SHORTEST_WAIT = 0.1
 # A batch with more rows is a large one: PostgreSQL's planner is told the sizes of temporary tables, and SQLite makes its
 # checkpoint in the background instead of at the commit.
 SMALL_BATCH_ROWS = 500
+ROWS_PER_CHUNK = 500
 # SQLite's page cache while many rows are sorted.
 SORTING_CACHE_KB = 16_384
 # The same while little is put into temporary tables. More would save a little, but the temporary tables of the batch before
@@ -44,7 +45,7 @@ class BatchTransaction(SqlConnection):
         self._filled: set[str] = set()
 
     @abstractmethod
-    def begin(self, temporary: Sequence[str], connection_info: MutableMapping[Any, Any]) -> None:
+    def begin(self, temporary: Iterable[str], connection_info: MutableMapping[Any, Any]) -> None:
         """Begin the staging transaction with these tables empty. `connection_info` lives as long as the connection."""
 
     @abstractmethod
@@ -81,6 +82,11 @@ class BatchTransaction(SqlConnection):
             return
         self._note_filled(table)
         self._fill(table, columns, first, rest)
+
+    def fill_rows(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """The same for single rows."""
+        remaining = iter(rows)
+        self.fill(table, columns, iter(lambda: list(islice(remaining, ROWS_PER_CHUNK)), []))
 
     @abstractmethod
     def _fill(self, table: str, columns: Sequence[str], first: Chunk, rest: Iterator[Chunk]) -> None: ...
@@ -122,7 +128,18 @@ class BatchTransaction(SqlConnection):
         if self.is_large:
             self._analyze(tables)
 
-    def _analyze(self, tables: Sequence[str]) -> None: ...
+    def _analyze(self, tables: Iterable[str]) -> None: ...
+
+    def expect_few_rows(self, tables: Iterable[str]) -> None:
+        """Tell SQLite's planner that these temporary tables, which were just created, are small."""
+
+    @abstractmethod
+    def lock_rows(self, query: str, /, **values: object) -> None:
+        """Lock the rows of a query until the write transaction ends. SQLite has one writer at a time as it is."""
+
+    @abstractmethod
+    def limit_idle_time(self, milliseconds: int) -> None:
+        """End the transaction of a process that is paused for so long, so that it does not hold the account for ever."""
 
     def _run(self, statement: str, values: Mapping[str, object]) -> Result:
         result = super()._run(statement, values)
@@ -135,7 +152,7 @@ class BatchTransaction(SqlConnection):
             self._filled.add(table)
 
 
-_INSERTED = re.compile(r"INSERT (?:OR \w+ )?INTO (\w+)")
+_INSERTED = re.compile(r"INSERT (?:\{\w+\})?INTO (\w+)")
 
 
 @lru_cache(maxsize=2000)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 from sqlalchemy import Connection, Engine, make_url
 
 from storage.batch_transaction import BatchTransaction
 from storage.fair_locks import Busy
 from storage.sql_connection import SqlConnection
-from storage.sqlite.backend import SqliteBackend
 
-__all__ = ["Busy", "Database", "Expected", "Kind", "now_ms"]
+__all__ = ["Busy", "Database", "Expected", "Kind", "now_ms", "open_database"]
 
 
 class Kind(StrEnum):
@@ -32,76 +31,60 @@ class Expected(NamedTuple):
     wait: float
 
 
-class Backend(Protocol):
-    """What the two databases do differently. The methods are those of Database."""
+class Database(ABC):
+    """One database, shared by all threads of a process. `engine` has SQLAlchemy's own connections."""
 
+    kind: ClassVar[Kind]
     engine: Engine
+    data_dir: Path
+    # SQLite's file.
+    path: Path
 
-    def reading(self) -> AbstractContextManager[Connection]: ...
-
-    def writing(self, wait: float, large: bool) -> AbstractContextManager[Connection]: ...
-
-    def batch_transaction(self, expected: Expected | None) -> AbstractContextManager[BatchTransaction]: ...
-
-    def read_connection(self) -> AbstractContextManager[SqlConnection]: ...
-
-    def lock_request(self, key: int) -> AbstractContextManager[None]: ...
-
-    def close(self) -> None: ...
-
-
-class Database:
-    """One database, shared by all threads of a process. `url` is `sqlite:///…` or `postgresql://…`."""
-
-    def __init__(self, url: str, data_dir: Path) -> None:
-        parsed = make_url(url)
-        self.kind = Kind(parsed.get_backend_name())
-        self.data_dir = data_dir
-        self._backend: Backend
-        if self.kind is Kind.SQLITE:
-            self.path = Path(parsed.database or data_dir / "tillgate.db")
-            self._backend = SqliteBackend(parsed, self.path, data_dir)
-        else:
-            # Here, because psycopg costs 150 ms of processor time and 15 MB to load.
-            from storage.postgres.backend import PostgresBackend
-
-            self._backend = PostgresBackend(parsed)
-        self.engine = self._backend.engine
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Connection]:
         """A read transaction: every query in it sees the same state."""
-        with self._backend.reading() as connection, connection.begin():
-            yield connection
 
+    @abstractmethod
     def writing(self, wait: float = 4.0, *, large: bool = False) -> AbstractContextManager[Connection]:
         """A write transaction: committed at the end, rolled back on an error. Raises Busy after `wait` seconds.
 
         `large`: megabytes are written, which SQLite moves into its file in the background.
         """
-        return self._backend.writing(wait, large)
 
+    @abstractmethod
     def batch_transaction(self, expected: Expected | None = None) -> AbstractContextManager[BatchTransaction]:
-        """A connection of one's own for a batch, with its temporary tables empty. Rolled back when left unfinished.
+        """A connection of its own for a batch, with its temporary tables empty. Rolled back when left unfinished.
 
         `expected`: the batch that will be written, so that small ones may wait for one another. Then Busy is raised.
         """
-        return self._backend.batch_transaction(expected)
 
+    @abstractmethod
     def read_connection(self) -> AbstractContextManager[SqlConnection]:
-        """A connection for reads of a few rows, each of which sees what stands by then."""
-        return self._backend.read_connection()
+        """A connection for reads of a few rows, each of which sees the state at its own time."""
 
+    @abstractmethod
     def lock_request(self, key: int) -> AbstractContextManager[None]:
-        """Hold the lock of a request (0 … 2^62), which equal requests share; wait for whoever holds it.
+        """Hold the lock of a request (0 … 2^62), which equal requests share; wait for its holder.
 
-        It is taken before a batch transaction. On PostgreSQL that has the lock: see `BatchTransaction.lock_request`.
+        It is taken before a batch transaction. On PostgreSQL that takes the lock: see `BatchTransaction.lock_request`.
         """
-        return self._backend.lock_request(key)
 
+    @abstractmethod
     def dispose(self) -> None:
         """Close all connections."""
-        self._backend.close()
+
+
+def open_database(url: str, data_dir: Path) -> Database:
+    """The database of a URL, `sqlite:///…` or `postgresql://…`."""
+    parsed = make_url(url)
+    if Kind(parsed.get_backend_name()) is Kind.SQLITE:
+        from storage.sqlite.database import SqliteDatabase
+
+        return SqliteDatabase(parsed, data_dir)
+    # psycopg costs 150 ms of processor time and 15 MB to load.
+    from storage.postgres.database import PostgresDatabase
+
+    return PostgresDatabase(parsed, data_dir)
 
 
 def now_ms() -> int:

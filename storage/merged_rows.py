@@ -1,39 +1,31 @@
-"""The rows of customers that have several in one batch: read for folding, and the folded row written back."""
+"""The rows of customers that have several in one batch: read for merging, and the merged row written back."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from storage.batch_transaction import BatchTransaction
-from storage.tables import PROFILE_COLUMNS
+from storage.sql_dialect import dump_document, parse_document
+from storage.tables import DOCUMENT_COLUMNS, PROFILE_COLUMNS
 from storage.write_modes import BatchShape
 
 KEY_COLUMNS = ("row", "code", "card_number", "username_key")
-STATE_COLUMNS = (*PROFILE_COLUMNS, "customer_username", "password_digest", "pin_digest", "custom_fields", "attributes")
-
-ROWS_PER_CHUNK = 500
-
+STATE_COLUMNS = (*PROFILE_COLUMNS, "customer_username", "password_digest", "pin_digest", *DOCUMENT_COLUMNS)
 # First row, stored customer or None, and (row, values) of all its rows.
 CustomerRows = tuple[int, Mapping[str, Any] | None, Iterator[tuple[int, Mapping[str, Any]]]]
 
 
-def has_merges(work: BatchTransaction) -> bool:
-    """Whether any customer has several rows that act."""
-    return work.number("SELECT count(*) FROM later_row WHERE ignored = 0") > 0
-
-
 def stream_customer_rows(work: BatchTransaction, shape: BatchShape, account: int) -> Iterator[CustomerRows]:
-    """Each customer with several rows, by first row. A group's rows are streamed, and gone when the next group comes."""
+    """Each customer with several rows, by first row. Its rows are streamed, and gone when the next customer comes."""
     names = _merged_columns(shape)
     selected = "".join(f", s.{name}" for name in names)
     stored = _stream_stored(work, account)
     next_stored = next(stored, None)
     rows_by_customer = work.rows(
-        f'SELECT f.first_row, s."row"{selected} FROM later_row f {{then}} stage s ON s."row" = f."row" UNION ALL '
+        f'SELECT f.first_row, s."row"{selected} FROM later_row f {{join}} stage s ON s."row" = f."row" UNION ALL '
         f'SELECT s."row", s."row"{selected} FROM stage s WHERE s."row" IN (SELECT first_row FROM later_row) ORDER BY 1, 2'
     )
     for first, rows in groupby(rows_by_customer, key=itemgetter(0)):
@@ -43,15 +35,15 @@ def stream_customer_rows(work: BatchTransaction, shape: BatchShape, account: int
         yield first, base, ((row, _parse_documents(dict(zip(names, values, strict=True)))) for _, row, *values in rows)
 
 
-def store_merged_rows(work: BatchTransaction, shape: BatchShape, folded: Iterable[Mapping[str, Any]]) -> None:
-    """Write folded rows over the first rows. Each mapping: first_row, points, changed, and the staged columns.
+def store_merged_rows(work: BatchTransaction, shape: BatchShape, merged: Iterable[Mapping[str, Any]]) -> None:
+    """Write merged rows over the first rows. Each mapping: first_row, points, changed, and the staged columns.
 
-    All of `groups` must have been read before: PostgreSQL does one thing at a time on a connection.
+    All of `stream_customer_rows` must have been read before: PostgreSQL does one thing at a time on a connection.
     """
     names = _merged_columns(shape)
     columns = [*names, *(["username_key"] if "username_key" in shape.columns else []), "points", "changed"]
-    tuples = ((row["first_row"], *(_dump_document(row[name]) for name in columns)) for row in folded)
-    work.fill("merged_row", ("row", *columns), iter(lambda: list(islice(tuples, ROWS_PER_CHUNK)), []))
+    tuples = ((row["first_row"], *(dump_document(row[name]) for name in columns)) for row in merged)
+    work.fill_rows("merged_row", ("row", *columns), tuples)
     work.analyze("merged_row")
     settings = ", ".join(f"{name} = f.{name}" for name in columns[:-2] if name != "amount")
     if settings:
@@ -73,18 +65,11 @@ def _stream_stored(work: BatchTransaction, account: int) -> Iterator[tuple[int, 
     for first_row, *values in work.rows(
         f"SELECT f.first_row, {', '.join(f'c.{name}' for name in STATE_COLUMNS)} FROM "
         "(SELECT DISTINCT first_row, id FROM later_row WHERE id IS NOT NULL) f "
-        "{then} {customer} = f.id ORDER BY f.first_row",
+        "{join} {customer} = f.id ORDER BY f.first_row",
         account=account,
     ):
         yield first_row, _parse_documents(dict(zip(STATE_COLUMNS, values, strict=True)))
 
 
 def _parse_documents(values: dict[str, Any]) -> dict[str, Any]:
-    for name in ("custom_fields", "attributes"):
-        if isinstance(values.get(name), str):
-            values[name] = json.loads(values[name])
-    return values
-
-
-def _dump_document(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if isinstance(value, dict) else value
+    return values | {name: parse_document(values[name]) for name in DOCUMENT_COLUMNS if name in values}

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from storage.sql_dialect import Dialect
+
 ROWS_FETCHED_AT_ONCE = 1000
 
 
@@ -35,7 +37,7 @@ class PendingResult(Protocol):
 class SqlConnection(ABC):
     """One connection of either database. Not shared between threads."""
 
-    sqlite: ClassVar[bool]
+    dialect: ClassVar[Dialect]
 
     def send(self, statement: str, /, **values: object) -> PendingResult:
         """Run one statement whose result is not needed yet.
@@ -43,6 +45,10 @@ class SqlConnection(ABC):
         PostgreSQL gets it together with the next one whose result is needed, in one exchange. Its error is raised then.
         """
         return self._send(statement, values)
+
+    @abstractmethod
+    def clock_ms(self) -> int:
+        """Now, in milliseconds, by the clock that all hosts share: the database's, on SQLite this machine's."""
 
     @abstractmethod
     def flush(self) -> None:

@@ -75,11 +75,12 @@ def _image_columns() -> list[Column[Any]]:
     ]
 
 
+# `public_id` is what senders call the account. Everywhere else `account_id` is the number `id`; campaigns likewise.
 account = Table(
     "account",
     metadata,
     Column("id", SerialId, primary_key=True),
-    Column("account_id", KeyText, nullable=False, unique=True),
+    Column("public_id", KeyText, nullable=False, unique=True),
     Column("name", Text, nullable=False, server_default=""),
     # Numbers of changes and, on PostgreSQL, of customers up to these are taken, whether or not anything has them still.
     Column("last_change", BigInteger, nullable=False, server_default="0"),
@@ -118,13 +119,13 @@ campaign = Table(
     metadata,
     Column("account_id", BigInteger, nullable=False),
     Column("id", BigInteger, nullable=False),
-    Column("campaign_id", KeyText, nullable=False),
+    Column("public_id", KeyText, nullable=False),
     Column("name", Text, nullable=False),
     Column("type", String(16), nullable=False),
     Column("active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("account_id", "id"),
-    UniqueConstraint("account_id", "campaign_id"),
+    UniqueConstraint("account_id", "public_id"),
     ForeignKeyConstraint(["account_id"], ["account.id"]),
 )
 
@@ -229,8 +230,9 @@ ledger_entry = Table(
 # kind: import or undo. status: queued, running, imported, failed, cancelled or undone; in force is what is not undone.
 # `status_before` is the import's status before an undo. `header` are the columns as the sender names them. `undoes` is
 # the batch that an undo took back, `root` the import at the beginning of such a chain (an import is its own root).
-# `campaigns` are the store's numbers, in order. The counts are rows; of an undo they are customers: restored in
-# `updated`, removed in `ignored`, kept in `failed`.
+# `campaigns` are the store's numbers, in order. `rows` to `failed` count the rows of an import; `restored`, `removed` and
+# `kept` the customers of an undo. `charset` is the one that the data were read in, `declared_charset` what the sender
+# said. `address`, `delimiter`, `request_id` and `declared_charset` are NULL where they are not known.
 batch = Table(
     "batch",
     metadata,
@@ -257,7 +259,14 @@ batch = Table(
     Column("unchanged", BigInteger, nullable=False, server_default="0"),
     Column("ignored", BigInteger, nullable=False, server_default="0"),
     Column("failed", BigInteger, nullable=False, server_default="0"),
-    Column("seconds", BigInteger, nullable=False, server_default="0"),
+    Column("restored", BigInteger, nullable=False, server_default="0"),
+    Column("removed", BigInteger, nullable=False, server_default="0"),
+    Column("kept", BigInteger, nullable=False, server_default="0"),
+    Column("duration_ms", BigInteger, nullable=False, server_default="0"),
+    Column("address", Text),
+    Column("delimiter", Text),
+    Column("request_id", Text),
+    Column("declared_charset", Text),
     Column("request_digest", LargeBinary),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("account_id", "number"),
@@ -284,7 +293,20 @@ change = Table(
     sqlite_with_rowid=False,
 )
 
-# kind: problem, warning, conflict (of an undo) or made (what a sender learns of a row: `code`, `value` is the card).
+# The code and the card number that a sender learns of a row.
+assigned_key = Table(
+    "assigned_key",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("batch_id", KeyText, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("code", Text, nullable=False, server_default=""),
+    Column("card_number", Text, nullable=False, server_default=""),
+    PrimaryKeyConstraint("account_id", "batch_id", "row"),
+    sqlite_with_rowid=False,
+)
+
+# kind: problem, warning or conflict (of an undo).
 batch_problem = Table(
     "batch_problem",
     metadata,
@@ -317,8 +339,8 @@ snapshot = Table(
     sqlite_with_rowid=False,
 )
 
-reply = Table(
-    "reply",
+idempotency_key = Table(
+    "idempotency_key",
     metadata,
     Column("account_id", BigInteger, nullable=False),
     Column("key", KeyText, nullable=False),
@@ -338,4 +360,112 @@ audit = Table(
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("subject", Text, nullable=False, server_default=""),
+)
+
+# The cells of a failed row as a JSON list of texts, secrets masked: to be corrected and sent again.
+failed_row = Table(
+    "failed_row",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("batch_id", KeyText, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("cells", Text, nullable=False),
+    PrimaryKeyConstraint("account_id", "batch_id", "row"),
+    sqlite_with_rowid=False,
+)
+
+# A background import. `plan` is the batch as JSON; the data lies encrypted in job_input and is dropped when the job is done.
+# `portion` counts the finished chunks: a message of the queue names the one that it asks for. `position`, `rows_read` and
+# `rereads` are the cursor (importing/batch.py). `token` names the worker that has claimed it ("": none), until `due_at`;
+# from then on any worker may claim it. `fault` is the error that ended it, as JSON {"code", "values"}.
+job = Table(
+    "job",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("batch_id", KeyText, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("portion", BigInteger, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("token", Text, nullable=False, server_default=""),
+    Column("due_at", BigInteger, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("input_id", Text, nullable=False, server_default=""),
+    Column("input_size", BigInteger, nullable=False, server_default="0"),
+    Column("position", BigInteger, nullable=False, server_default="0"),
+    Column("rows_read", BigInteger, nullable=False, server_default="0"),
+    Column("rereads", BigInteger),
+    Column("portion_rows", BigInteger, nullable=False, server_default="0"),
+    Column("total", BigInteger, nullable=False, server_default="0"),
+    Column("processed", BigInteger, nullable=False, server_default="0"),
+    Column("fault", Text, nullable=False, server_default=""),
+    Column("request_ref", Text, nullable=False, server_default=""),
+    Column("started_at", BigInteger, nullable=False, server_default="0"),
+    Column("ended_at", BigInteger, nullable=False, server_default="0"),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "batch_id"),
+    Index("job_batch", "batch_id", unique=True),
+    Index("job_due", "state", "due_at"),
+)
+
+# The data of a job in encrypted pieces, in order. Pieces of an upload that was never finished are dropped after a day.
+job_input = Table(
+    "job_input",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("input_id", Text, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "input_id", "n"),
+)
+
+# Where an account wants finished batches reported. `secret` is encrypted.
+webhook = Table(
+    "webhook",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("id", KeyText, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "id"),
+    ForeignKeyConstraint(["account_id"], ["account.id"]),
+)
+
+# One message for one webhook, until it is delivered or given up: written in the transaction that it reports.
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("id", KeyText, nullable=False),
+    Column("webhook_id", KeyText, nullable=False),
+    Column("batch_id", KeyText, nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("due_at", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False, server_default="0"),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "id"),
+    Index("delivery_id", "id"),
+    Index("delivery_webhook", "account_id", "webhook_id", "updated_at"),
+    Index("delivery_due", "state", "due_at"),
+)
+
+# A signed-in administrator. Only the digest of the cookie's token is kept.
+admin_session = Table(
+    "admin_session",
+    metadata,
+    Column("digest", KeyText, primary_key=True),
+    Column("admin_id", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("address", Text, nullable=False, server_default=""),
+    Column("agent", Text, nullable=False, server_default=""),
+    ForeignKeyConstraint(["admin_id"], ["admin_user.id"]),
+    Index("admin_session_admin", "admin_id"),
 )

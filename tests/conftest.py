@@ -17,7 +17,7 @@ from crypto.digests import Digests
 from importing.context import Context
 from settings import Settings
 from storage import migrate
-from storage.engine import Database, Kind
+from storage.engine import Database, Kind, open_database
 from tests.support import strategies
 from tests.support.demo_accounts import Demo, open_accounts
 from tests.support.postgres_server import PostgresServer
@@ -80,13 +80,13 @@ def blank_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Blank:
     """Makes migrated, empty SQLite databases in a given folder, by copying a file."""
     folder = tmp_path_factory.mktemp("template")
     template = folder / "tillgate.db"
-    database = Database(f"sqlite:///{template}", folder)
+    database = open_database(f"sqlite:///{template}", folder)
     migrate.upgrade(database)
     database.dispose()
 
     def blank(folder: Path) -> Database:
         shutil.copy(template, folder / "tillgate.db")
-        return Database(f"sqlite:///{folder / 'tillgate.db'}", folder)
+        return open_database(f"sqlite:///{folder / 'tillgate.db'}", folder)
 
     return blank
 
@@ -104,10 +104,10 @@ def postgresql_server() -> Iterator[PostgresServer]:
 def blank_postgresql(postgresql_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Blank:
     """Makes migrated, empty PostgreSQL databases, by cloning one."""
     template = postgresql_server.create()
-    database = Database(postgresql_server.url(template), tmp_path_factory.mktemp("template"))
+    database = open_database(postgresql_server.url(template), tmp_path_factory.mktemp("template"))
     migrate.upgrade(database)
     database.dispose()
-    return lambda folder: Database(postgresql_server.url(postgresql_server.create(template)), folder)
+    return lambda folder: open_database(postgresql_server.url(postgresql_server.create(template)), folder)
 
 
 @pytest.fixture(params=[kind.value for kind in Kind])

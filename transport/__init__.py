@@ -1,1 +1,1 @@
-"""What all faces share of HTTP: raw bodies, multipart forms, and what came of a request that went wrong."""
+"""What all protocols share of HTTP: raw bodies, multipart forms, rate limits and unexpected errors."""

@@ -1,7 +1,7 @@
-"""`multipart/form-data`, streamed.
+"""Reads `multipart/form-data` as a stream.
 
-Not the framework's decoder: it reads part headers as UTF-8 only, so that one Latin-1 letter in a file name spoils the
-whole form, and where a piece ends inside the last boundary it leaves a stray CR at the end of the value.
+The framework's decoder reads part headers as UTF-8 only, so one Latin-1 letter in a file name makes the whole form
+unreadable. And if a piece ends inside the last boundary, it leaves a CR at the end of the value.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
 
 from importing.errors import ApiError
-from transport.charset import declared
 from transport.form_sink import Sink
 
 MAX_PART_HEADER = 16 * 1024
+# Characters of a declared charset's name that are stored.
+LONGEST_CHARSET_NAME = 40
 _PADDING = 64  # blanks that may follow a boundary on its line
 
 _AFTER_BOUNDARY = re.compile(rb"--|[ \t]{0,%d}(?=\r?\n)" % _PADDING)
@@ -22,11 +23,12 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BOUNDARY = re.compile(r"""boundary\s*=\s*(?:"([^"]*)"|([^\s;,]*))""", re.IGNORECASE)
 _OPENING = re.compile(rb"[\r\n]*--([^\r\n]{1,200})\r?\n((?:[^\r\n]+\r?\n)*?)content-disposition[ \t]*:", re.IGNORECASE)
+_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([^"';,\s]+)""", re.IGNORECASE)
 _PARAMETER = re.compile(rb""";[ \t]*([^\s=;"]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|'[^']*'|[^;]*)""", re.DOTALL)
 
 
 def opened_boundary(head: bytes) -> bytes:
-    """The boundary that a body plainly begins with, b"" where it does not."""
+    """The boundary that a body begins with, b"" if it begins with none."""
     match = _OPENING.match(head)
     return match[1].rstrip(b" \t") if match else b""
 
@@ -35,6 +37,18 @@ def declared_boundary(content_type: str) -> bytes:
     """The boundary of a Content-Type, b"" where it has none."""
     match = _BOUNDARY.search(content_type)
     return (match[1] or match[2] or "").strip().encode("latin-1", "replace") if match else b""
+
+
+def declared_charset(content_type: str) -> str:
+    """The `charset=` of a Content-Type, "" where it has none."""
+    match = _CHARSET.search(content_type)
+    return match[1] if match else ""
+
+
+def first_charset_name(*names: str) -> str | None:
+    """The first of the declared names that is not blank, shortened for the store; None where it cannot be stored."""
+    name = next(filter(None, names), "")[:LONGEST_CHARSET_NAME]
+    return name if name and name.isprintable() else None
 
 
 class _State(Enum):
@@ -55,7 +69,7 @@ class Multipart:
     def __init__(self, boundary: bytes, sink: Sink) -> None:
         self._sink = sink
         self._mark = b"\n--" + boundary
-        # What is held back of a value: a boundary line that is not complete yet lies within so many last bytes.
+        # The last bytes of a value that are not written yet: an incomplete boundary line lies within them.
         self._window = len(self._mark) + _PADDING + 3
         self._state = _State.PREAMBLE
         self._buffer = b"\n"  # the first boundary needs no line break before it
@@ -68,14 +82,14 @@ class Multipart:
 
     def close(self) -> None:
         self.feed(b"\r\n")  # the line break that some leave out after the last boundary
-        # Some forget the two hyphens as well: nothing but a boundary line at the very end says that nothing is missing.
+        # Some omit the two hyphens too: a boundary line at the very end shows that nothing is missing.
         if self._state is _State.HEADER and not self._buffer.strip():
             self._state = _State.EPILOGUE
         if self._state is not _State.EPILOGUE:
             raise ApiError("body_incomplete")
 
     def _step(self) -> bool:
-        """Consume what can be; whether there may be more to do without further input."""
+        """Read one part of the buffer. Returns whether another step may be possible without more input."""
         if self._state is _State.HEADER:
             return self._read_header()
         if self._state is _State.EPILOGUE:
@@ -84,20 +98,20 @@ class Multipart:
         return self._read_value()
 
     def _read_value(self) -> bool:
-        """Up to the next boundary line. The preamble is a value that nobody wants."""
-        found = self._find_boundary()
-        if found is None:
-            keep = max(len(self._buffer) - self._window, 0)
-            self._pour(keep)
-            self._buffer = self._buffer[keep:]
-            self._skip = max(self._skip - keep, 0)
+        """Read up to the next boundary line. The preamble is read as a value, and dropped."""
+        boundary = self._find_boundary()
+        if boundary is None:
+            end = max(len(self._buffer) - self._window, 0)
+            self._write_value(end)
+            self._buffer = self._buffer[end:]
+            self._skip = max(self._skip - end, 0)
             return False
-        start, end, last = found
-        self._pour(start)
+        start, end, is_last = boundary
+        self._write_value(start)
         if self._state is _State.VALUE:
             self._sink.end()
         self._buffer = self._buffer[end:]
-        self._state = _State.EPILOGUE if last else _State.HEADER
+        self._state = _State.EPILOGUE if is_last else _State.HEADER
         return True
 
     def _find_boundary(self) -> tuple[int, int, bool] | None:
@@ -111,7 +125,7 @@ class Multipart:
             start = self._buffer.find(self._mark, start + 1)
         return None
 
-    def _pour(self, end: int) -> None:
+    def _write_value(self, end: int) -> None:
         if self._state is _State.VALUE and end > self._skip:
             self._sink.write(self._buffer[self._skip : end])
 
@@ -124,7 +138,7 @@ class Multipart:
             return False
         name, filename, charset = _part(self._buffer[: match.start()])
         self._sink.begin(name, filename, charset)
-        # The blank line's own break may at once be the one before the next boundary: an empty value, sloppily sent.
+        # The line break of the blank line may also be the one before the next boundary: the value is empty then.
         break_at = self._buffer.rindex(b"\n", 0, match.end())
         if self._buffer[break_at - 1 : break_at] == b"\r":
             break_at -= 1
@@ -146,7 +160,7 @@ def _part(header: bytes) -> tuple[bytes, bytes | None, str]:
     parameters = {match[1].lower(): _unquoted(match[2]) for match in _PARAMETER.finditer(disposition)}
     name = parameters.get(b"name") or _extended(parameters.get(b"name*", b""))
     filename = parameters.get(b"filename", parameters.get(b"filename*"))
-    return name, filename, declared(content_type.decode("latin-1"))
+    return name, filename, declared_charset(content_type.decode("latin-1"))
 
 
 def _unquoted(value: bytes) -> bytes:

@@ -20,7 +20,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 def read_body(environ: Mapping[str, Any], limit: int) -> Iterator[bytes]:
     """The body, unpacked, in pieces of at most 256 kB; at most `limit` bytes, both as sent and unpacked.
 
-    Raises the faults `bad_encoding` and, for an announced length above the limit, `body_too_large` at once, before
+    Raises `bad_encoding` and, for an announced length above the limit, `body_too_large` at once, before
     anything is read; while iterating `body_too_large`, `body_incomplete`, and `bad_form` for corrupt gzip.
     """
     packed = _is_packed(environ)

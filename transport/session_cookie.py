@@ -1,4 +1,4 @@
-"""What concerns browsers only: the cookie of a session, and requests that another site's page made them send."""
+"""What concerns browsers only: the session cookie, and requests sent by a page of another origin."""
 
 from __future__ import annotations
 
@@ -21,31 +21,22 @@ SESSION_SECURITY: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def pass_of(request: Request) -> str:
-    """What the session's cookie holds, "" without one. Over HTTPS the secure one comes first: no plain page could set it."""
+def session_cookie(request: Request) -> str:
+    """The value of the session cookie, "" without one. Over HTTPS the secure one wins: no page over HTTP can set it."""
     names = (SECURE + COOKIE, COOKIE) if request.is_secure else (COOKIE,)
     return unquote(next((value for name in names if (value := request.cookies.get(name))), ""))
 
 
-def give_pass(request: Request, response: Response, cookie_value: str, seconds: int | None) -> None:
-    """Set the session's cookie. None: it ends with the browser."""
-    _set(request, response, cookie_value, seconds)
-
-
-def take_pass(request: Request, response: Response) -> None:
-    """Remove the session's cookie."""
-    _set(request, response, "", 0)
+def set_session_cookie(request: Request, response: Response, value: str = "", seconds: int | None = 0) -> None:
+    """Set the session cookie for so many seconds, None: until the browser ends. Without a value it is removed."""
+    secure = request.is_secure
+    name = SECURE + COOKIE if secure else COOKIE
+    response.set_cookie(name, value, max_age=seconds, path="/", secure=secure, httponly=True, samesite="Lax")
 
 
 def is_foreign(request: Request) -> bool:
-    """Whether a browser says that another origin's page made it send the request. Other clients say nothing of it."""
+    """Whether a browser reports that a page of another origin sent the request. Other clients send no such header."""
     origin = request.headers.get("Origin")
     if origin is not None and origin.lower() != f"{request.scheme}://{request.host}".lower():
         return True
     return request.headers.get("Sec-Fetch-Site", "").lower() in ("cross-site", "same-site")
-
-
-def _set(request: Request, response: Response, value: str, seconds: int | None) -> None:
-    secure = request.is_secure
-    name = SECURE + COOKIE if secure else COOKIE
-    response.set_cookie(name, value, max_age=seconds, path="/", secure=secure, httponly=True, samesite="Lax")

@@ -1,7 +1,7 @@
-"""Webhooks: an account's own URLs are told of finished batches by signed posts, again and again until one is taken.
+"""Webhooks: signed posts that report ended batches to URLs of the account, retried until the receiver accepts.
 
-A delivery is inserted in the transaction of what it reports (`storage.queries.webhooks.add_deliveries`). A post carries
-ids and counts, and nothing of any customer. Source: docs/webhooks.md.
+A delivery is inserted in the transaction that it reports (`storage.queries.webhooks.add_deliveries`). A post contains ids
+and counts, and no customer's data. Source: docs/webhooks.md.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
 
 from crypto.encryption import Cipher, DecryptionError
-from importing.batch_status import make_status
+from importing.batch_status import UNDO_COUNT_NAMES, make_status
 from importing.context import Context
-from importing.queue import put_deliveries
 from importing.times import iso_seconds
 from storage.engine import Busy, now_ms
 from storage.queries import batches
@@ -34,24 +33,23 @@ from webhooks.safe_http import NoAnswer, PostOptions, UrlRefused
 log = logging.getLogger("tillgate.webhooks")
 
 USER_AGENT_VERSION = "0.1.0"
-SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with is none
+SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix is no secret
 TEST_EVENT = "webhook.test"
-# Seconds until the next attempt, after each that failed; after the last one a delivery is given up. Each is lengthened
-# by up to a fifth, so that what failed together does not come back together.
+# The pauses after failed attempts; after the last one the delivery has failed. Each is lengthened by up to a fifth, so
+# that deliveries which failed together are not retried together.
 BACKOFF_SECONDS = (10, 60, 300, 1_800, 7_200, 21_600, 43_200, 86_400)
 BACKOFF_JITTER = 0.2
-# Milliseconds that an attempt is its worker's, that a receiver rests that could not be reached, and that what became of
-# a delivery can be looked up.
+# How long a worker has for an attempt, a receiver that could not be reached gets no post, and an ended delivery is stored.
 LEASE_MS = 60_000
 REST_MS = 60_000
 DELIVERIES_KEPT_MS = 30 * 86_400_000
-# Seconds that writing it down waits for its turn.
+# How long storing a result waits for the write lock.
 WRITE_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class NewWebhook:
-    """A webhook as it was made. `secret` signs what it is sent, and is shown this once."""
+    """A new webhook. `secret` signs its posts, and is shown only now."""
 
     id: str
     url: str
@@ -60,18 +58,18 @@ class NewWebhook:
 
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """What came of a post: the status of the answer (0: there was none) and, where it was not taken, why."""
+    """The status of the response to a post (0: none came), and why the receiver did not accept it."""
 
     status: int
     error: str = ""
 
     @property
-    def taken(self) -> bool:
+    def is_accepted(self) -> bool:
         return 200 <= self.status < 300
 
 
 def register_webhook(context: Context, account: int, url: str, options: PostOptions | None = None) -> NewWebhook:
-    """Register a URL of an account. Raises Refused, also where its host has no address that may be posted to."""
+    """Register a URL of an account. Raises UrlRefused, also when its host has no allowed address."""
     try:
         safe_http.allowed_addresses(safe_http.parse_url(url), options or _post_options(context))
     except NoAnswer as error:
@@ -84,72 +82,62 @@ def register_webhook(context: Context, account: int, url: str, options: PostOpti
 
 
 def test_webhook(
-    context: Context, account_id: str, webhook: RowMapping, options: PostOptions | None = None
+    context: Context, public_id: str, webhook: RowMapping, options: PostOptions | None = None
 ) -> PostResult:
-    """Post a message that tells of nothing to a webhook, a row of its table, at once. Raises DecryptionError."""
-    message = {
-        "id": secrets.token_hex(8),
-        "event": TEST_EVENT,
-        "created_at": iso_seconds(now_ms()),
-        "account_id": account_id,
-    }
+    """Post a message without a batch to a webhook (a row of its table) now. Raises DecryptionError."""
+    message = _message(secrets.token_hex(8), TEST_EVENT, now_ms(), public_id, None)
     secret = _make_cipher(context).decrypt(webhook["secret"], _secret_place(webhook["account_id"], webhook["id"]))
-    return _post(webhook["url"], secret, {**message, "batch": None}, options or _post_options(context))
+    return _post(webhook["url"], secret, message, options or _post_options(context))
 
 
 def deliver(context: Context, delivery_id: str, options: PostOptions | None = None) -> None:
-    """Make one attempt at a delivery, unless it is over, somebody else's, or not asked for."""
+    """Make one attempt at a delivery, unless it has ended, another worker has it, or nobody asked for it."""
     try:
         with context.database.reading() as connection:
             if not stored.is_queued(connection, delivery_id):
                 return
         with context.database.writing(WRITE_WAIT_SECONDS) as connection:
-            sending = stored.claim_delivery(connection, delivery_id, LEASE_MS, REST_MS)
+            claim = stored.claim_delivery(connection, delivery_id, LEASE_MS, REST_MS)
     except (Busy, SQLAlchemyError) as error:
-        # The delivery is as it was: recovery asks for it again.
+        # The delivery is unchanged: recovery asks for it again.
         log.warning("delivery %s waits: %s", delivery_id, type(error).__qualname__)
         return
-    if sending is None:
+    if claim is None:
         return
     try:
-        result = _post_delivery(context, sending, options or _post_options(context))
-    except Exception as error:  # the outermost door of a delivery; messages of errors may hold the URL
+        result = _post_delivery(context, claim, options or _post_options(context))
+    except Exception as error:  # the outermost door; messages of errors may contain the URL
         log.error("delivery %s failed: %s", delivery_id, type(error).__qualname__)
         result = PostResult(0, f"internal error: {type(error).__qualname__}")
-    # Where it cannot be written down, the delivery is made again when its lease is over.
+    # If the result cannot be stored, the delivery is made again after its lease.
     with suppress(Busy, SQLAlchemyError), context.database.writing(WRITE_WAIT_SECONDS) as connection:
-        stored.finish_attempt(connection, sending, *_next_state(sending, result), result.status, result.error)
+        stored.finish_attempt(connection, claim, *_next_state(claim, result), result.status, result.error)
 
 
-def _next_state(sending: ClaimedDelivery, result: PostResult) -> tuple[str, int]:
-    """The state after an attempt, and how long it stands, in milliseconds."""
-    if result.taken:
+def _next_state(delivery: ClaimedDelivery, result: PostResult) -> tuple[str, int]:
+    """The state after an attempt, and how long it lasts, in milliseconds."""
+    if result.is_accepted:
         return "delivered", DELIVERIES_KEPT_MS
-    if sending.attempts > len(BACKOFF_SECONDS):
-        log.warning(
-            "webhook %s: delivery %s is given up after %d attempts: %s",
-            sending.webhook_id,
-            sending.id,
-            sending.attempts,
-            result.error,
-        )
+    if delivery.attempts > len(BACKOFF_SECONDS):
+        text = "webhook %s: delivery %s is given up after %d attempts: %s"
+        log.warning(text, delivery.webhook_id, delivery.id, delivery.attempts, result.error)
         return "failed", DELIVERIES_KEPT_MS
-    return "waiting", round(BACKOFF_SECONDS[sending.attempts - 1] * 1000 * random.uniform(1, 1 + BACKOFF_JITTER))
+    return "waiting", round(BACKOFF_SECONDS[delivery.attempts - 1] * 1000 * random.uniform(1, 1 + BACKOFF_JITTER))
 
 
 def recover_deliveries(context: Context) -> int:
-    """Ask for deliveries that are due: to be tried again, or left behind. Returns how many."""
+    """Ask for deliveries that are due: to be retried, or left by a dead worker. Returns how many."""
     with context.database.reading() as connection:
         if not stored.has_due(connection):
             return 0
     with context.database.writing(context.write_wait) as connection:
         due = stored.take_due(connection)
-    put_deliveries(context.queue, due)
+    context.queue.put_deliveries(due)
     return len(due)
 
 
 def drop_old_deliveries(context: Context) -> int:
-    """Drop deliveries that have been over for 30 days, some at a time. Returns how many."""
+    """Drop deliveries that ended 30 days ago, some at a time. Returns how many."""
     dropped = 0
     while True:
         with context.database.reading() as connection:
@@ -160,27 +148,29 @@ def drop_old_deliveries(context: Context) -> int:
 
 
 def sign(secret: bytes, timestamp: int, body: bytes) -> str:
-    """The X-Tillgate-Signature of a body sent at a time in seconds."""
+    """The X-Tillgate-Signature of a body that is sent at a time (seconds)."""
     return f"t={timestamp},v1={hmac.digest(secret, b'%d.' % timestamp + body, 'sha256').hex()}"
 
 
-def _post_delivery(context: Context, sending: ClaimedDelivery, options: PostOptions) -> PostResult:
+def _post_delivery(context: Context, delivery: ClaimedDelivery, options: PostOptions) -> PostResult:
     with context.database.read_connection() as work:
-        row = batches.find_with_job(work, sending.account, sending.batch_id)
+        row = batches.find_with_job(work, delivery.account, delivery.batch_id)
     if row is None:
         return PostResult(0, "the batch is gone")
     try:
-        secret = _make_cipher(context).decrypt(sending.secret, _secret_place(sending.account, sending.webhook_id))
+        secret = _make_cipher(context).decrypt(delivery.secret, _secret_place(delivery.account, delivery.webhook_id))
     except DecryptionError:
         return PostResult(0, "the webhook was made under another TILLGATE_SECRET")
-    message = {
-        "id": sending.id,
-        "event": sending.event,
-        "created_at": iso_seconds(sending.created_at),
-        "account_id": sending.account_id,
-        "batch": _batch_message(row),
-    }
-    return _post(sending.url, secret, message, options)
+    batch = _batch_message(row)
+    message = _message(delivery.id, delivery.event, delivery.created_at, delivery.public_id, batch)
+    return _post(delivery.url, secret, message, options)
+
+
+def _message(
+    message_id: str, event: str, created_at: int, account_id: str, batch: Mapping[str, object] | None
+) -> dict[str, object]:
+    time_text = iso_seconds(created_at)
+    return {"id": message_id, "event": event, "created_at": time_text, "account_id": account_id, "batch": batch}
 
 
 def _post(url: str, secret: bytes, message: Mapping[str, object], options: PostOptions) -> PostResult:
@@ -198,31 +188,30 @@ def _post(url: str, secret: bytes, message: Mapping[str, object], options: PostO
         result = PostResult(safe_http.post(url, headers, body, options))
     except (UrlRefused, NoAnswer) as error:
         return PostResult(0, str(error))
-    return result if result.taken else PostResult(result.status, f"answered with status {result.status}")
+    return result if result.is_accepted else PostResult(result.status, f"answered with status {result.status}")
 
 
 def _batch_message(row: batches.BatchRow) -> dict[str, object]:
-    """What is told of a batch: no name, no value, and of a failure its code only, for a message may quote a row."""
+    """A batch without names and values; of a failure only the code, because its message may quote a row."""
     batch = make_status(row)
     message: dict[str, object] = {
         "id": batch.id,
         "kind": batch.kind,
         "status": batch.status,
-        "face": batch.face,
+        "face": batch.protocol,
         "created_at": iso_seconds(batch.created_at),
         "started_at": iso_seconds(batch.started_at) if batch.started_at else None,
         "ended_at": iso_seconds(batch.ended_at) if batch.ended_at else None,
     }
     if batch.kind == "undo":
-        counts = {"restored": row["updated"], "removed": row["ignored"], "kept": row["failed"]}
-        return {**message, "undoes": batch.undoes, **counts}
+        return {**message, "undoes": batch.undoes, **{name: row[name] for name in UNDO_COUNT_NAMES}}
     progress, counts = batch.progress, {n: row[n] for n in ("new", "updated", "unchanged", "ignored", "failed")}
     message |= {"rows": progress.total, "processed": progress.processed, **counts}
     return message if batch.reason is None else {**message, "reason": batch.reason.code}
 
 
 def _post_options(context: Context) -> PostOptions:
-    return PostOptions(private=context.webhook_private)
+    return PostOptions(allow_private=context.webhook_private)
 
 
 def _make_cipher(context: Context) -> Cipher:

@@ -1,7 +1,7 @@
-"""Posts to URLs that somebody else chose, to addresses only that anybody may reach, unless a setting allows others.
+"""HTTP posts to URLs that customers choose: only to public addresses, unless a setting allows others.
 
-A name is resolved once and every address that it has is looked at; the connection goes to one of these very addresses.
-So a name server cannot give one answer to the check and another to the connection.
+A name is resolved once, all its addresses are checked, and the connection goes to one of these addresses. So a name
+server cannot give one answer to the check and another to the connection.
 """
 
 from __future__ import annotations
@@ -22,52 +22,31 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 MAX_URL_CHARACTERS = 2000
-# How much of an answer's body is read, in bytes, and thrown away: enough for the receiver to end in peace.
+# So much of a response's body is read and ignored, so that the receiver can finish without an error.
 RESPONSE_BYTES_READ = 4096
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
 
-# Where no stranger's server is. IANA's special-purpose registries, and multicast; said here in full, for what the
-# standard library calls global differs from one release to the next. Of IPv6 all but 2000::/3 is refused: so are
-# addresses that contain one of IPv4 (mapped, NAT64), and those that contain one within it (6to4, Teredo).
-REFUSED_IPV4 = tuple(
-    ipaddress.IPv4Network(network)
-    for network in (
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.31.196.0/24",
-        "192.52.193.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "192.175.48.0/24",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
-    )
+# IANA's special-purpose registries, and multicast. They are listed because what the standard library calls global differs
+# between releases. Of IPv6 only 2000::/3 is public, which excludes addresses that contain an IPv4 address (mapped, NAT64);
+# those that contain one within it (6to4, Teredo) are listed.
+REFUSED_IPV4 = (
+    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 "
+    "192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 "
+    "203.0.113.0/24 224.0.0.0/4 240.0.0.0/4"
 )
+REFUSED_IPV6 = "2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20"
+REFUSED_NETWORKS = tuple(map(ipaddress.ip_network, f"{REFUSED_IPV4} {REFUSED_IPV6}".split()))
 PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
-REFUSED_IPV6 = tuple(
-    ipaddress.IPv6Network(network)
-    for network in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
-)
 
 
 class UrlRefused(Exception):
-    """A URL that is not posted to; the text is a sentence for whoever gave it."""
+    """The URL is not allowed; the text is a sentence for whoever entered it."""
 
 
 class NoAnswer(Exception):
-    """No answer came; the text says why in a few words, with nothing of the URL but its host."""
+    """No response came; the text says why in a few words and quotes nothing of the URL but its host."""
 
 
 def resolve_host(host: str, port: int) -> list[str]:
@@ -78,39 +57,39 @@ def resolve_host(host: str, port: int) -> list[str]:
 
 @cache
 def default_tls_context() -> ssl.SSLContext:
-    """Certificates are verified against those that the system trusts."""
+    """TLS with certificates that the system trusts."""
     return ssl.create_default_context()
 
 
 @dataclass(frozen=True, slots=True)
 class PostOptions:
-    """How to post: to `private` addresses too, and for how long, in seconds: to `connect`, and in all (`whole`)."""
+    """How to post: to private addresses too, and with which timeouts, in seconds: to connect, and for everything."""
 
-    private: bool = False
-    connect: float = 5.0
-    whole: float = 10.0
+    allow_private: bool = False
+    connect_timeout: float = 5.0
+    total_timeout: float = 10.0
     resolve: Resolver = resolve_host
-    certificates: Callable[[], ssl.SSLContext] = default_tls_context
+    tls_context: Callable[[], ssl.SSLContext] = default_tls_context
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedUrl:
-    """Where a URL leads. `request` is its path and query as an HTTP request names them."""
+    """The parts of a URL. `target` is its path and query, as in the request line."""
 
     tls: bool
     host: str
     port: int
-    request: str
+    target: str
 
     @property
     def host_header(self) -> str:
-        """The host as a request names it: the port where it is not the usual one."""
+        """The header Host: with the port unless it is the default one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS["https" if self.tls else "http"] else f"{host}:{self.port}"
 
 
 def parse_url(url: str) -> ParsedUrl:
-    """Read a URL: http or https, without credentials. Raises Refused."""
+    """Parse a URL of http or https, without credentials. Raises UrlRefused."""
     if not 0 < len(url) <= MAX_URL_CHARACTERS or "\\" in url or any(c.isspace() or not c.isprintable() for c in url):
         raise UrlRefused(
             f"Use a URL of at most {MAX_URL_CHARACTERS} printable characters, without blanks and backslashes."
@@ -122,8 +101,8 @@ def parse_url(url: str) -> ParsedUrl:
     except ValueError as error:
         raise UrlRefused("The URL cannot be read.") from error
     _check_url(parts, host, port)
-    request = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return ParsedUrl(parts.scheme == "https", host, DEFAULT_PORTS[parts.scheme] if port is None else port, request)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return ParsedUrl(parts.scheme == "https", host, DEFAULT_PORTS[parts.scheme] if port is None else port, target)
 
 
 def _check_url(parts: SplitResult, host: str, port: int | None) -> None:
@@ -138,58 +117,55 @@ def _check_url(parts: SplitResult, host: str, port: int | None) -> None:
 
 
 def allowed_addresses(url_parts: ParsedUrl, options: PostOptions) -> Sequence[str]:
-    """The addresses of a target, none of which is refused. Raises Refused, Unanswered."""
+    """The addresses of the URL's host, all of them allowed. Raises UrlRefused, NoAnswer."""
     host_addresses = _resolve_in_time(options, url_parts)
     if not host_addresses:
         raise NoAnswer("unknown host")
-    if not options.private and not all(is_public(address) for address in host_addresses):
+    if not options.allow_private and not all(map(is_public, host_addresses)):
         raise UrlRefused("The host has a private, loopback or otherwise reserved address.")
     return host_addresses
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one that a stranger's server can have.
+    """Whether an address is public.
 
-    >>> public("93.184.215.14"), public("100.64.0.1"), public("::ffff:10.0.0.1")
+    >>> is_public("93.184.215.14"), is_public("100.64.0.1"), is_public("::ffff:10.0.0.1")
     (True, False, False)
     """
     try:
-        number: Address = ipaddress.ip_address(address)
+        parsed_address = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if isinstance(number, ipaddress.IPv4Address):
-        return not any(number in network for network in REFUSED_IPV4)
-    return number in PUBLIC_IPV6 and not any(number in network for network in REFUSED_IPV6)
+    if parsed_address.version == 6 and parsed_address not in PUBLIC_IPV6:
+        return False
+    return not any(parsed_address in network for network in REFUSED_NETWORKS)
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, options: PostOptions) -> int:
-    """Post once; returns the status of the answer. No redirect is followed. Raises Refused, Unanswered."""
+    """Post once; returns the response's status. Follows no redirect. Raises UrlRefused, NoAnswer."""
     url_parts = parse_url(url)
-    deadline = time.monotonic() + options.whole
+    deadline = time.monotonic() + options.total_timeout
     host_addresses = allowed_addresses(url_parts, options)
     try:
-        connection = _connect(url_parts, host_addresses, options, deadline)
-        try:
+        with _connect(url_parts, host_addresses, options, deadline) as connection:
             return _exchange(connection, url_parts, headers, body, deadline)
-        finally:
-            connection.close()
     except (OSError, http.client.HTTPException) as error:
         raise NoAnswer(_describe_error(error)) from error
 
 
 def _resolve_in_time(options: PostOptions, url_parts: ParsedUrl) -> Sequence[str]:
-    # Resolving has no time limit of its own, and a name server may be as slow as it likes.
+    # The resolver has no timeout of its own, and a name server may be slow.
     answers: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def resolve() -> None:
         try:
             answers.put(options.resolve(url_parts.host, url_parts.port))
         except (OSError, ValueError):
             answers.put(())
 
-    threading.Thread(target=ask, name="resolve", daemon=True).start()
+    threading.Thread(target=resolve, name="resolve", daemon=True).start()
     try:
-        return answers.get(timeout=options.connect)
+        return answers.get(timeout=options.connect_timeout)
     except queue.Empty:
         raise NoAnswer("the host's name was not resolved in time") from None
 
@@ -200,17 +176,16 @@ def _connect(
     error: OSError = TimeoutError()
     for address in host_addresses:
         try:
-            connection = socket.create_connection(
-                (address, url_parts.port), min(options.connect, _seconds_left(deadline))
-            )
+            timeout = min(options.connect_timeout, _seconds_left(deadline))
+            connection = socket.create_connection((address, url_parts.port), timeout)
         except OSError as problem:
             error = problem
             continue
         if not url_parts.tls:
             return connection
         try:
-            connection.settimeout(min(options.connect, _seconds_left(deadline)))
-            return options.certificates().wrap_socket(connection, server_hostname=url_parts.host)
+            connection.settimeout(min(options.connect_timeout, _seconds_left(deadline)))
+            return options.tls_context().wrap_socket(connection, server_hostname=url_parts.host)
         except BaseException:
             connection.close()
             raise
@@ -224,7 +199,7 @@ def _exchange(
     deadline_socket: Any = _DeadlineSocket(connection, deadline)
     http_connection.sock = deadline_socket
     own_headers = {"Host": url_parts.host_header, "Connection": "close"}
-    http_connection.request("POST", url_parts.request, body, {**headers, **own_headers})
+    http_connection.request("POST", url_parts.target, body, {**headers, **own_headers})
     with http_connection.getresponse() as response:
         with suppress(OSError, http.client.HTTPException):
             response.read(RESPONSE_BYTES_READ)
@@ -232,7 +207,7 @@ def _exchange(
 
 
 class _DeadlineSocket:
-    """A connected socket, as `http.client` uses one, that gives up at a deadline, however slowly bytes drip."""
+    """A connected socket for `http.client` that times out at a deadline, however slowly bytes come."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection, self._deadline = connection, deadline
@@ -245,7 +220,7 @@ class _DeadlineSocket:
         return io.BufferedReader(_DeadlineReader(self._connection, self._deadline))
 
     def close(self) -> None:
-        """Leave it open: the answer may still be on its way."""
+        """Leave it open: http.client closes it before it reads the response."""
 
 
 class _DeadlineReader(io.RawIOBase):

@@ -1,4 +1,4 @@
-"""Amounts, kept in hundredths: read as people and terminals write them, and written. Source: docs/protocol.md, Rows."""
+"""Parses and writes amounts, which are stored in hundredths. Source: docs/protocol.md, Rows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NO_ADDITION: Addition = (None, None)
 
 
 def parse_hundredths(text: str) -> int:
-    """The number in hundredths. Raises Wrong.
+    """The number in hundredths. Raises InvalidValue.
 
-    >>> hundredths("9.95"), hundredths("9,5"), hundredths(".75")
+    >>> parse_hundredths("9.95"), parse_hundredths("9,5"), parse_hundredths(".75")
     (995, 950, 75)
     """
     match = _NUMBER.fullmatch(text)
@@ -44,9 +44,9 @@ def with_decimals(amount: int) -> str:
 
 
 def parse_addition(text: str, campaign: Campaign | None) -> Addition:
-    """What a value of `auto_add` adds to the campaign: hundredths and, of a buyx one, the item's number. Raises Wrong.
+    """What a value of `auto_add` adds to the campaign: hundredths and, for buyx, the item's number. Raises InvalidValue.
 
-    `0` and blank add nothing, whatever the type, and even where there is no campaign to add to.
+    `0` and blank add nothing, whatever the campaign's type, and also without a campaign.
     """
     if text in ("", "0"):
         return NO_ADDITION
@@ -67,5 +67,5 @@ def _parse_item(text: str, campaign: Campaign) -> Addition:
     if item is not None:
         return HUNDREDTHS_IN_ONE, item
     if text.strip("0") in (".", ",", "") and _NUMBER.fullmatch(text):
-        return NO_ADDITION  # `0.00`, as some terminals write that there is nothing to add
+        return NO_ADDITION  # `0.00`, as some terminals write nothing to add
     raise InvalidValue("bad_item")

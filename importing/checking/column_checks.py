@@ -1,18 +1,17 @@
-"""Columns of values, many rows at once: which of them need a closer look, and what is stored for them.
+"""Columns of values, many rows at once: which values need a closer check, and what is stored for them.
 
-One `Column` for each field of a batch. `doubtful` may name a value too many but never one too few; what it names goes
-to `problem` and `warning`, one by one, and what has a problem never comes to `stored`.
+One column object for each field of a batch. `find_doubtful` may return a value too many but never one too few. Each
+doubtful value then goes to `problem` and `warning`, and a value with a problem never reaches `stored`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from importing.batch import Campaign
-from importing.checking.amounts import Addition, parse_addition
+from importing.checking.amounts import parse_addition
 from importing.checking.parse_values import (
     DATE_PARSERS,
     PLAIN_DATE,
@@ -20,49 +19,52 @@ from importing.checking.parse_values import (
     InvalidValue,
     Parser,
     find_parser,
-    odd_code,
     parse_json_value,
 )
 from importing.fields import SECRET_MASK, Field, FieldKind
 
-PARSED_VALUES_KEPT = 50_000  # judged values, of all columns together
+PARSED_VALUES_KEPT = 50_000  # of all columns together
+
+
+def _match_all(pattern: re.Pattern[str]) -> Callable[[Sequence[str]], bool]:
+    """A function that returns whether the pattern matches each of some values."""
+    lines = re.compile(f"(?:(?:{pattern.pattern})\n)*+")
+
+    def match(values: Sequence[str]) -> bool:
+        # A value of several lines does not count as matched.
+        text = "\n".join(values) + "\n"
+        return lines.fullmatch(text) is not None and text.count("\n") == len(values)
+
+    return match
+
+
+_are_plain_dates = _match_all(PLAIN_DATE)
+_ARE_PLAUSIBLE = {kind: _match_all(pattern) for kind, pattern in PLAUSIBLE_PATTERNS.items()}
 
 
 class SecretDigests(Protocol):
-    """What keeps passwords and PINs: the salted, keyed digest of one."""
+    """Makes the salted, keyed digest of a password or PIN."""
 
     def customer_secret(self, value: str) -> str: ...
-
-
-class ValueColumn(Protocol):
-    """How the values of one field are checked and stored."""
-
-    def find_doubtful(self, values: Sequence[str]) -> Iterable[int]:
-        """Indices of the values that may deserve a problem or a warning."""
-
-    def problem(self, value: str) -> str:
-        """The code of the value's problem, or ""."""
-
-    def warning(self, value: str) -> str:
-        """The code of the value's warning, or ""."""
-
-    def stored(self, values: Sequence[str]) -> Sequence[object]:
-        """What is stored for each."""
 
 
 class TextColumn:
     """Any text, stored as given."""
 
-    def find_doubtful(self, values: Sequence[str]) -> Iterable[int]:  # noqa: ARG002 - nothing is
+    def find_doubtful(self, values: Sequence[str]) -> Iterable[int]:  # noqa: ARG002 - none is
+        """Indices of the values that may deserve a problem or a warning."""
         return ()
 
     def problem(self, value: str) -> str:  # noqa: ARG002
+        """The code of the value's problem, or ""."""
         return ""
 
     def warning(self, value: str) -> str:  # noqa: ARG002
+        """The code of the value's warning, or ""."""
         return ""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
+        """What is stored for each value."""
         return values
 
 
@@ -74,7 +76,7 @@ class KeyColumn(TextColumn):
 
 
 class SecretColumn(TextColumn):
-    """A password or PIN: only its digest is stored. `masked`: the mask that our own export writes is none at all."""
+    """A password or PIN: only its digest is stored. With `masked`, the mask that our own export writes is no value."""
 
     def __init__(self, secrets: SecretDigests, masked: bool) -> None:
         self._digest = secrets.customer_secret
@@ -85,28 +87,28 @@ class SecretColumn(TextColumn):
 
 
 class ContactColumn(TextColumn):
-    """An e-mail address or phone number: stored as given, an odd one is a warning."""
+    """An e-mail address or phone number: stored as given, an odd one has a warning."""
 
     def __init__(self, kind: FieldKind) -> None:
-        self._kind = kind
-        self._plausible = PLAUSIBLE_PATTERNS[kind].fullmatch
-        self._all_plausible = _match_all(PLAUSIBLE_PATTERNS[kind])
+        self._warning = f"odd_{kind}"
+        self._is_plausible = PLAUSIBLE_PATTERNS[kind].fullmatch
+        self._are_plausible = _ARE_PLAUSIBLE[kind]
 
     def find_doubtful(self, values: Sequence[str]) -> Iterable[int]:
-        # One match of all of them costs two thirds of one for each.
-        if self._all_plausible(values):
+        # One match of all values costs two thirds of a match for each.
+        if self._are_plausible(values):
             return ()
-        return [index for index, value in enumerate(values) if not self._plausible(value)]
+        return [index for index, value in enumerate(values) if not self._is_plausible(value)]
 
     def warning(self, value: str) -> str:
-        return odd_code(self._kind, value)
+        return "" if self._is_plausible(value) else self._warning
 
 
 class FullNameColumn(TextColumn):
     """A full name: stored as (first name, last name), which joined by a blank are the name as given."""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
-        return [(first, last) if blank else (last, "") for first, blank, last in [v.rpartition(" ") for v in values]]
+        return list(map(_split_name, values))
 
 
 class NameKeyColumn(TextColumn):
@@ -116,76 +118,75 @@ class NameKeyColumn(TextColumn):
         self._limit = limit
 
     def find_doubtful(self, values: Sequence[str]) -> Iterable[int]:
-        # Folding makes at most three characters of one.
+        # Case folding makes at most three characters of one.
         return [i for i, value in enumerate(values) if len(value) > self._limit // 3 and self.problem(value)]
 
     def problem(self, value: str) -> str:
         return "too_long" if len(_squeeze_blanks(value).casefold()) > self._limit else ""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
-        names = map(_squeeze_blanks, values)
-        return [(name.casefold() or None, *_split_name(name)) for name in names]
+        return [(name.casefold() or None, *_split_name(name)) for name in map(_squeeze_blanks, values)]
 
 
 class JsonColumn(TextColumn):
-    """A free attribute: stored as JSON (see `judging.typed`), which any text can be."""
+    """A free attribute: stored as JSON (see `parse_json_value`), which any text can be."""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
         return map_distinct(parse_json_value, values)
 
 
 class ParsedValues(dict[str, object]):
-    """What is stored for each value that was looked up; of those that their field cannot take the Wrong."""
+    """The parsed values of one column; `has_invalid` after an InvalidValue was returned in place of one."""
 
-    def __init__(self, parser: Parser) -> None:
+    def __init__(self, parse: Parser) -> None:
         super().__init__()
-        self._judge = parser
-        self.wrong = False
+        self._parse = parse
+        self.has_invalid = False
 
     def __missing__(self, value: str) -> object:
         try:
-            found = self._judge(value)
-        except InvalidValue as wrong:
-            self.wrong = True
-            return wrong
-        self[value] = found
-        return found
+            parsed = self._parse(value)
+        except InvalidValue as error:
+            self.has_invalid = True
+            return error
+        self[value] = parsed
+        return parsed
 
 
 class ParsedColumn(TextColumn):
-    """Values that are judged one by one, each distinct one once: rows repeat their dates, choices and amounts."""
+    """Values that are parsed one by one, each distinct one once: rows repeat their dates, choices and amounts."""
 
-    def __init__(self, parser: Parser, max_kept: int) -> None:
-        self._judge = parser
-        self._remembered = max_kept
-        self._known = ParsedValues(parser)
-        self._judged: tuple[Sequence[str], list[object]] = ((), [])
+    def __init__(self, parse: Parser, max_kept: int) -> None:
+        self._parse = parse
+        self._max_kept = max_kept
+        self._parsed = ParsedValues(parse)
+        self._last: tuple[Sequence[str], list[object]] = ((), [])
 
     def find_doubtful(self, values: Sequence[str]) -> Iterable[int]:
-        if len(self._known) > self._remembered:
-            self._known.clear()
-        self._known.wrong = False
-        found = list(map(self._known.__getitem__, values))
-        self._judged = values, found
-        return (
-            [index for index, value in enumerate(found) if isinstance(value, InvalidValue)] if self._known.wrong else ()
-        )
+        if len(self._parsed) > self._max_kept:
+            self._parsed.clear()
+        self._parsed.has_invalid = False
+        parsed = list(map(self._parsed.__getitem__, values))
+        self._last = values, parsed
+        if not self._parsed.has_invalid:
+            return ()
+        return [index for index, value in enumerate(parsed) if isinstance(value, InvalidValue)]
 
     def problem(self, value: str) -> str:
         try:
-            self._judge(value)
-        except InvalidValue as wrong:
-            return wrong.code
+            self._parse(value)
+        except InvalidValue as error:
+            return error.code
         return ""
 
     def stored(self, values: Sequence[str]) -> Sequence[object]:
-        judged, found = self._judged
-        # Nearly always the very values that were judged last: no row of theirs was bad.
-        return found if values is judged else list(map(self._known.__getitem__, values))
+        last_values, parsed = self._last
+        # Nearly always the very values that were parsed last: none of their rows was bad.
+        return parsed if values is last_values else list(map(self._parsed.__getitem__, values))
 
 
 class DateColumn(ParsedColumn):
-    """Dates, and times: those that are plainly right are matched all at once, at a tenth of what judging them costs."""
+    """Dates, and times: those that are plainly right are matched all at once, in a tenth of the time of parsing them."""
 
     def find_doubtful(self, values: Sequence[str]) -> Iterable[int]:
         self._plain = _are_plain_dates(values)
@@ -195,86 +196,45 @@ class DateColumn(ParsedColumn):
         return values if self._plain else super().stored(values)
 
 
-def _match_all(value: re.Pattern[str]) -> Callable[[Sequence[str]], bool]:
-    """What tells whether a pattern matches each of some values."""
-    lines = re.compile(f"(?:(?:{value.pattern})\n)*+")
-
-    def match(values: Sequence[str]) -> bool:
-        # A value of several lines is none of those that are matched so.
-        text = "\n".join(values) + "\n"
-        return lines.fullmatch(text) is not None and text.count("\n") == len(values)
-
-    return match
-
-
-_are_plain_dates = _match_all(PLAIN_DATE)
-
-
 def map_distinct(function: Callable[[str], str], values: Sequence[str]) -> list[str]:
-    """What the function makes of each value; of values that repeat themselves, of each distinct one once."""
+    """The function's result for each value; where values repeat, it is called once for each distinct one."""
     distinct = set(values)
     if 2 * len(distinct) > len(values):
         return list(map(function, values))
     return list(map({value: function(value) for value in distinct}.__getitem__, values))
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnKinds:
-    """The columns that batches can share, by field name; the judges of the others (None: of amounts); the secret ones."""
-
-    shared: Mapping[str, ValueColumn]
-    parsers: Mapping[str, Parser | None]
-    secrets: Sequence[str]
-
-
-def sort_columns(fields: Iterable[Field]) -> ColumnKinds:
-    """What columns the fields need."""
-    shared: dict[str, ValueColumn] = {}
-    parsers: dict[str, Parser | None] = {}
-    secrets: list[str] = []
-    for field in fields:
-        parser = find_parser(field)
-        if parser is not None or field.kind is FieldKind.AMOUNT:
-            parsers[field.name] = parser
-        elif field.kind is FieldKind.SECRET:
-            secrets.append(field.name)
-        elif field.kind is FieldKind.NAME_KEY:
-            shared[field.name] = NameKeyColumn(field.limit)
-        elif field.kind in PLAUSIBLE_PATTERNS:
-            shared[field.name] = ContactColumn(field.kind)
-        else:
-            shared[field.name] = _COLUMN_OF_KIND.get(field.kind, TextColumn)()
-    return ColumnKinds(shared, parsers, secrets)
-
-
-def can_be_doubtful(kinds: ColumnKinds, name: str) -> bool:
-    """Whether any value of that field deserves a closer look."""
-    shared = kinds.shared.get(name)
-    return name in kinds.parsers or (shared is not None and type(shared).find_doubtful is not TextColumn.find_doubtful)
-
-
 def make_columns(
-    kinds: ColumnKinds, campaign: Campaign | None, secrets: SecretDigests, *, masked: bool = False
-) -> dict[str, ValueColumn]:
-    """The columns of a batch by field name. `campaign`: the one that `auto_add` adds to; `masked`: see `Secret`."""
-    found = dict(kinds.shared)
-    for name in kinds.secrets:
-        found[name] = SecretColumn(secrets, masked)
-    for name, parser in kinds.parsers.items():
-        column = DateColumn if parser in DATE_PARSERS else ParsedColumn
-        found[name] = column(parser or _addition_parser(campaign), PARSED_VALUES_KEPT // len(kinds.parsers))
-    return found
+    fields: Iterable[Field], campaign: Campaign | None, secrets: SecretDigests, *, masked: bool = False
+) -> dict[str, TextColumn]:
+    """The columns of a batch by field name. `auto_add` adds to `campaign`; `masked`: see `SecretColumn`."""
+    columns: dict[str, TextColumn] = {}
+    parsers: dict[str, Parser] = {}
+    for field in fields:
+        name, kind = field.name, field.kind
+        if kind is FieldKind.AMOUNT:
+            parsers[name] = lambda text: parse_addition(text, campaign)
+        elif (parse := find_parser(field)) is not None:
+            parsers[name] = parse
+        elif kind is FieldKind.SECRET:
+            columns[name] = SecretColumn(secrets, masked)
+        elif kind is FieldKind.NAME_KEY:
+            columns[name] = NameKeyColumn(field.limit)
+        elif kind in PLAUSIBLE_PATTERNS:
+            columns[name] = ContactColumn(kind)
+        else:
+            columns[name] = _COLUMN_OF_KIND.get(kind, TextColumn)()
+    for name, parse in parsers.items():
+        column = DateColumn if parse in DATE_PARSERS else ParsedColumn
+        columns[name] = column(parse, PARSED_VALUES_KEPT // len(parsers))
+    return columns
 
 
-_COLUMN_OF_KIND: Mapping[FieldKind, Callable[[], ValueColumn]] = {
+_COLUMN_OF_KIND: dict[FieldKind, type[TextColumn]] = {
     FieldKind.KEY: KeyColumn,
     FieldKind.FULL_NAME: FullNameColumn,
     FieldKind.TYPED: JsonColumn,
 }
-
-
-def _addition_parser(campaign: Campaign | None) -> Callable[[str], Addition]:
-    return lambda text: parse_addition(text, campaign)
 
 
 def _split_name(name: str) -> tuple[str, str]:

@@ -1,9 +1,9 @@
-"""Single values and their fields: what is stored for a value, or what is wrong with it. Source: docs/protocol.md, Rows."""
+"""Parses single values: returns what is stored for a value, or raises what is wrong with it. Source: docs/protocol.md, Rows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, time
 from json.encoder import encode_basestring
 
@@ -14,7 +14,7 @@ Parser = Callable[[str], object]
 
 
 class InvalidValue(Exception):
-    """A value that its field cannot take; `code` is the problem's."""
+    """A value that its field does not accept; `code` is the problem's."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -22,37 +22,16 @@ class InvalidValue(Exception):
 
 
 def find_parser(field: Field) -> Parser | None:
-    """How values of the field are judged: a function to what is stored, which raises Wrong. None: any text will do."""
-    match field.kind:
-        case FieldKind.DATE:
-            return parse_date
-        case FieldKind.DATE_TIME:
-            return parse_date_time
-        case FieldKind.PICK:
-            return Choices(field.choices).pick
-        case FieldKind.LIST:
-            return Choices(field.choices).several
-        case FieldKind.ISO_DATE:
-            return parse_iso_date
-        case FieldKind.COUNTRY:
-            return parse_country
-        case _:
-            return None
+    """The parser of the field's values: returns what is stored, raises InvalidValue. None: any text is valid."""
+    if field.kind is FieldKind.PICK:
+        return Choices(field.choices).parse_one
+    if field.kind is FieldKind.LIST:
+        return Choices(field.choices).parse_list
+    return _PARSERS.get(field.kind)
 
 
-def odd_code(kind: FieldKind, text: str) -> str:
-    """The code of the warning that a value deserves, or "": an odd e-mail or phone is stored as given all the same."""
-    if not text:
-        return ""
-    if kind is FieldKind.EMAIL and not PLAUSIBLE_PATTERNS[kind].fullmatch(text):
-        return "odd_email"
-    if kind is FieldKind.PHONE and not PLAUSIBLE_PATTERNS[kind].fullmatch(text):
-        return "odd_phone"
-    return ""
-
-
-# Cheap on purpose: a batch may bring a million of each. The first e-mail alternative is the second one for ASCII only,
-# in half the time. Blank is plausible.
+# Fast, because a batch may have a million of each. The first e-mail alternative is the second one for ASCII only, in
+# half the time. Blank is plausible.
 PLAUSIBLE_PATTERNS = {
     FieldKind.EMAIL: re.compile(r"[!-?A-~]++@(?:[!-\-/-?A-~]++\.)+[!-\-/-?A-~]++|[^\s@]+@(?:[^\s@.]+\.)+[^\s@.]+|"),
     FieldKind.PHONE: re.compile(
@@ -63,14 +42,14 @@ PLAUSIBLE_PATTERNS = {
 _TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]")
 _ISO_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)((?:\.[0-9]+)?)((?:[eE][+-]?[0-9]+)?)")
-EXACT_DIGITS = 15  # of a number that comes back as it was, whoever reads it
+EXACT_DIGITS = 15  # of a number that every program reads exactly
 _BASIC_DATE = re.compile(r"[0-9]{8}(?![0-9])")
-_NO_DATE = "0000-00-00"  # what MySQL and the vendor's own replies write where there is none
+_NO_DATE = "0000-00-00"  # how MySQL and the vendor's own replies write a missing date
 _NO_TIME = "00:00:00"
 
 
 def parse_date(text: str) -> str:
-    """A real date YYYY-MM-DD, as given; "" for none. Raises Wrong."""
+    """A real date YYYY-MM-DD, as given; "" for none. Raises InvalidValue."""
     if text in ("", _NO_DATE):
         return ""
     if not _is_real_date(text):
@@ -79,7 +58,7 @@ def parse_date(text: str) -> str:
 
 
 def parse_date_time(text: str) -> str:
-    """A real date YYYY-MM-DD, or YYYY-MM-DD HH:MM:SS, as given; "" for none. Raises Wrong."""
+    """A real date YYYY-MM-DD, or YYYY-MM-DD HH:MM:SS, as given; "" for none. Raises InvalidValue."""
     day, blank, time = text.partition(" ")
     if text == "" or (day == _NO_DATE and time in ("", _NO_TIME)):
         return ""
@@ -89,11 +68,11 @@ def parse_date_time(text: str) -> str:
 
 
 def parse_iso_date(text: str) -> str:
-    """The date YYYY-MM-DD of an ISO 8601 date, or date and time with or without an offset; "" for none. Raises Wrong.
+    """The date YYYY-MM-DD of an ISO 8601 date, or date and time with or without an offset; "" for none. Raises InvalidValue.
 
-    The basic form (19700517) is known too.
+    The basic form (19700517) is valid too.
 
-    >>> stored_iso_date("2020-02-29T23:59:59.5+02:00")
+    >>> parse_iso_date("2020-02-29T23:59:59.5+02:00")
     '2020-02-29'
     """
     if not text:
@@ -106,7 +85,7 @@ def parse_iso_date(text: str) -> str:
     return day
 
 
-# What each of them stores as it is given: a real date YYYY-MM-DD, or blank.
+# PLAIN_DATE matches what each of them stores as given: a real date YYYY-MM-DD, or blank.
 DATE_PARSERS = (parse_date, parse_date_time, parse_iso_date)
 PLAIN_DATE = re.compile(
     r"(?!0000)(?:[0-9]{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
@@ -115,20 +94,28 @@ PLAIN_DATE = re.compile(
 
 
 def parse_country(text: str) -> str:
-    """An ISO 3166-1 alpha-2 code in upper case; "" for none. Raises Wrong."""
+    """An ISO 3166-1 alpha-2 code in upper case; "" for none. Raises InvalidValue."""
     if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
         raise InvalidValue("bad_country")
     return text.upper()
 
 
-def parse_json_value(text: str) -> str:
-    """What a free attribute is, as JSON: a list where the text has commas, "null" for none.
+_PARSERS: Mapping[FieldKind, Parser] = {
+    FieldKind.DATE: parse_date,
+    FieldKind.DATE_TIME: parse_date_time,
+    FieldKind.ISO_DATE: parse_iso_date,
+    FieldKind.COUNTRY: parse_country,
+}
 
-    >>> typed("TRUE"), typed("007"), typed("a, 1.50")
+
+def parse_json_value(text: str) -> str:
+    """A free attribute as JSON: a list where the text has commas, "null" for none.
+
+    >>> parse_json_value("TRUE"), parse_json_value("007"), parse_json_value("a, 1.50")
     ('true', '"007"', '["a",1.5]')
     """
     if text.isdecimal() and text.isascii():
-        # Most numbers, and ids that look like numbers: a third of the time.
+        # Most numbers, and ids that look like numbers, in a third of the time.
         return text if len(text) <= EXACT_DIGITS and (text[0] != "0" or text == "0") else f'"{text}"'
     if "," not in text:
         return _json_literal(text)
@@ -143,7 +130,7 @@ def _json_literal(text: str) -> str:
     if lower in ("true", "false"):
         return lower
     number = _NUMBER.fullmatch(text)
-    # Longer ones are ids and phone numbers, and no two programs agree on what is left of them as numbers.
+    # Longer ones are ids and phone numbers, which programs would round differently.
     if number is None or len((number[1] + number[2]).replace(".", "").lstrip("0")) > EXACT_DIGITS:
         return encode_basestring(text)
     if not number[2] and not number[3]:
@@ -155,41 +142,38 @@ def _json_literal(text: str) -> str:
 
 
 def _is_real_time(text: str) -> bool:
-    if not _ISO_TIME.fullmatch(text):
-        return False
-    try:
-        time.fromisoformat(text.upper())
-    except ValueError:
-        return False
-    return True
+    return _ISO_TIME.fullmatch(text) is not None and _is_iso(time.fromisoformat, text.upper())
 
 
 def _is_real_date(text: str) -> bool:
-    # fromisoformat alone would also take 20240131 and 2024-W05-3. It sees to it that digits are ASCII ones.
-    if len(text) != 10 or text[4] != "-" or text[7] != "-":
-        return False
+    # fromisoformat alone would also accept 20240131 and 2024-W05-3. It accepts ASCII digits only.
+    return len(text) == 10 and text[4] == text[7] == "-" and _is_iso(date.fromisoformat, text)
+
+
+def _is_iso(parse: Callable[[str], object], text: str) -> bool:
     try:
-        date.fromisoformat(text)
+        parse(text)
     except ValueError:
         return False
     return True
 
 
 class Choices:
-    """The choices of a custom field. One that is written exactly so comes before one that differs in case."""
+    """The choices of a custom field. An exact match comes before one that differs in case."""
 
     def __init__(self, choices: tuple[str, ...]) -> None:
         self._exact = frozenset(choices)
         self._folded = {choice.casefold(): choice for choice in reversed(choices)}
 
-    def pick(self, text: str) -> str:
-        """The choice as defined, in whatever case it is given; "" for none. Raises Wrong."""
+    def parse_one(self, text: str) -> str:
+        """The choice as defined, in whatever case it is given; "" for none. Raises InvalidValue."""
         if not text or text in self._exact:
             return text
         if (choice := self._folded.get(text.casefold())) is None:
             raise InvalidValue("bad_choice")
         return choice
 
-    def several(self, text: str) -> str:
-        """The choices as defined, in the order given, none twice, joined by commas; "" for none. Raises Wrong."""
-        return ",".join(dict.fromkeys(self.pick(item) for part in text.split(",") if (item := part.strip(" \t\xa0"))))
+    def parse_list(self, text: str) -> str:
+        """The choices as defined, in the order given, none twice, joined by commas; "" for none. Raises InvalidValue."""
+        items = filter(None, (part.strip(BLANKS) for part in text.split(",")))
+        return ",".join(dict.fromkeys(map(self.parse_one, items)))

@@ -1,4 +1,4 @@
-"""The huey at a URL: on SQLite, on Redis or on PostgreSQL; its messages are JSON."""
+"""The huey at a URL, on SQLite, Redis or PostgreSQL, with messages in JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from huey.registry import Message
 from huey.serializer import Serializer
 from sqlalchemy import make_url
 
-# Seconds that a message waits for SQLite's lock, or for a queue on another host to answer.
-PATIENCE = 5
+# How long a message waits for SQLite's lock, or for another host's answer.
+TIMEOUT_SECONDS = 5
 
-# What the kinds of queue raise when they cannot be reached or used.
+# What the backends raise when the queue cannot be reached or used.
 UNREACHABLE = (sqlite3.Error, psycopg.Error, redis.RedisError, HueyException, OSError)
 
 
 class JsonSerializer(Serializer):  # type: ignore[misc]
-    """Messages as JSON, for huey's own way is pickle: who can write to the queue can ask for work, and for nothing else."""
+    """Messages as JSON. Huey's default is pickle, which would let whoever writes to the queue run any code."""
 
     def _serialize(self, data: object) -> bytes:
         return json.dumps(data).encode()
@@ -35,16 +35,16 @@ class JsonSerializer(Serializer):  # type: ignore[misc]
 def open_huey(url: str, name: str) -> Huey:
     """The huey of that name at the URL."""
     options: dict[str, Any] = {"name": name, "results": False, "serializer": JsonSerializer(), "utc": True}
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
+    parsed_url = make_url(url)
+    backend = parsed_url.get_backend_name()
     if backend == "sqlite":
-        file = Path(parsed.database or "queue.db")
+        file = Path(parsed_url.database or "queue.db")
         file.parent.mkdir(parents=True, exist_ok=True)
-        return SqliteHuey(filename=str(file), strict_fifo=True, timeout=PATIENCE, **options)
+        return SqliteHuey(filename=str(file), strict_fifo=True, timeout=TIMEOUT_SECONDS, **options)
     if backend == "postgresql":
-        patient = {"connect_timeout": str(PATIENCE), **parsed.query}
-        dsn = parsed.set(drivername="postgresql", query=patient).render_as_string(hide_password=False)
+        query = {"connect_timeout": str(TIMEOUT_SECONDS), **parsed_url.query}
+        dsn = parsed_url.set(drivername="postgresql", query=query).render_as_string(hide_password=False)
         return PostgresHuey(dsn=dsn, **options)
-    # A blocking read takes a second of its own; an answer that takes longer than the rest will not come.
-    pool = redis.ConnectionPool.from_url(url, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE)
-    return RedisHuey(connection_pool=pool, **options)
+    # A blocking read lasts one second; an answer that takes longer than the timeout will not come.
+    timeouts = {"socket_connect_timeout": TIMEOUT_SECONDS, "socket_timeout": TIMEOUT_SECONDS}
+    return RedisHuey(connection_pool=redis.ConnectionPool.from_url(url, **timeouts), **options)

@@ -1,4 +1,4 @@
-"""The data of a job: in the database, in sealed pieces, so that any host can go on with it and nobody else can read it."""
+"""The data of a job, in encrypted pieces in the database, so that any host can continue the job and nobody else reads it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from storage.engine import Busy
 from storage.queries import jobs
 
 PIECE_BYTES = 512 * 1024
-# Pieces written in one transaction: a short one, so that a large upload keeps nobody from writing.
-PIECES_AT_ONCE = 8
-# Seconds: a sender who is refused anyway does not wait long for what he has sent to be gone.
+# So few that the transaction is short: a large upload must not block other writers.
+PIECES_PER_TRANSACTION = 8
+# Short, because a refused sender waits for it.
 DROP_WAIT_SECONDS = 1.0
 
 
 def make_cipher(context: Context) -> Cipher:
-    """What the data of jobs is sealed with."""
+    """The cipher of the data of jobs."""
     return Cipher(context.digests.key("job input"))
 
 
 def store_input(context: Context, account: int, file: BinaryIO, wait: float) -> tuple[str, int]:
-    """Keep a file's bytes from where it stands; returns their input id and count. Raises Busy.
+    """Store a file's bytes from its position on; returns their input id and count. Raises Busy.
 
-    No job has them yet: should none ever, they are dropped after a day.
+    They are dropped after a day unless a job is submitted with them.
     """
     input_id = secrets.token_hex(16)
     encrypt = make_cipher(context).encrypt
@@ -46,7 +46,7 @@ def store_input(context: Context, account: int, file: BinaryIO, wait: float) -> 
     encrypted_pieces = pieces()
     first = 0
     try:
-        while encrypted := list(islice(encrypted_pieces, PIECES_AT_ONCE)):
+        while encrypted := list(islice(encrypted_pieces, PIECES_PER_TRANSACTION)):
             with context.database.writing(wait, large=True) as connection:
                 jobs.add_pieces(connection, account, input_id, first, encrypted)
             first += len(encrypted)
@@ -58,23 +58,23 @@ def store_input(context: Context, account: int, file: BinaryIO, wait: float) -> 
 
 
 def drop_input(context: Context, account: int, input_id: str) -> None:
-    """Drop data that no job needs. What cannot be dropped now is dropped by the server's maintenance."""
+    """Drop data that no job needs. If that fails now, the server's maintenance drops them."""
     with suppress(Busy, SQLAlchemyError), context.database.writing(DROP_WAIT_SECONDS) as connection:
         jobs.drop_input(connection, account, input_id)
 
 
 class StoredInput(io.RawIOBase):
-    """The data of a job as a file to read and seek in. Holds one piece in memory."""
+    """The data of a job as a seekable file, with one piece in memory."""
 
     def __init__(self, context: Context, account: int, input_id: str, size: int) -> None:
         super().__init__()
-        self._core = context
-        self._vault = make_cipher(context)
+        self._database = context.database
+        self._cipher = make_cipher(context)
         self._account = account
         self._input_id = input_id
         self._size = size
         self._position = 0
-        self._held: tuple[int, bytes] = (-1, b"")
+        self._cached_piece: tuple[int, bytes] = (-1, b"")
 
     def readable(self) -> bool:
         return True
@@ -91,25 +91,25 @@ class StoredInput(io.RawIOBase):
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        """So many bytes, fewer at the end only. Raises DecryptionError."""
+        """`size` bytes, fewer at the end only. Raises DecryptionError."""
         left = self._size - self._position if size is None or size < 0 else size
         parts = []
         while left > 0 and self._position < self._size:
             n, start = divmod(self._position, PIECE_BYTES)
-            part = self._piece(n)[start : start + left]
+            part = self._load_piece(n)[start : start + left]
             parts.append(part)
             self._position += len(part)
             left -= len(part)
         return b"".join(parts)
 
-    def _piece(self, n: int) -> bytes:
-        if self._held[0] != n:
-            with self._core.database.reading() as connection:
+    def _load_piece(self, n: int) -> bytes:
+        if self._cached_piece[0] != n:
+            with self._database.reading() as connection:
                 encrypted = jobs.load_piece(connection, self._account, self._input_id, n)
             if encrypted is None:
-                raise LookupError(f"piece {n} of a job's data is gone")
-            self._held = (n, self._vault.decrypt(encrypted, _piece_place(self._account, self._input_id, n)))
-        return self._held[1]
+                raise LookupError(f"piece {n} of a job's data is missing")
+            self._cached_piece = (n, self._cipher.decrypt(encrypted, _piece_place(self._account, self._input_id, n)))
+        return self._cached_piece[1]
 
 
 def _piece_place(account: int, input_id: str, n: int) -> str:

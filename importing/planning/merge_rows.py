@@ -1,6 +1,6 @@
-"""Rows of one customer folded into one: the last given value of a column wins, points add up. Pure.
+"""The rows of one customer merged into one: of each column the last given value counts, and points add up. Pure.
 
-What each row by itself changed is counted on the way, as if the rows had come in batches of their own.
+It also counts what each row changed, as if the rows had come in batches of their own.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from importing.batch import Mode
 from storage.merged_rows import CustomerRows
 from storage.tables import PROFILE_COLUMNS
 
-TEXT_COLUMNS = (*PROFILE_COLUMNS, "customer_username")
 DIGEST_COLUMNS = ("password_digest", "pin_digest")
+TEXT_COLUMNS = (*PROFILE_COLUMNS, "customer_username", *DIGEST_COLUMNS)
 DOCUMENT_COLUMNS = ("custom_fields", "attributes")
 
 RowValues = Mapping[str, Any]
@@ -22,7 +22,7 @@ RowValues = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class MergedRow:
-    """What stands for all rows of a customer. `unchanged`: how many of the later rows changed nothing; `changed`: not all."""
+    """All rows of a customer as one. `unchanged`: how many later rows changed nothing; `changed`: at least one did."""
 
     first_row: int
     values: dict[str, Any]
@@ -32,9 +32,11 @@ class MergedRow:
 
 
 def merge_rows(groups: Iterable[CustomerRows], mode: Mode, renaming_rows: set[int]) -> Iterator[MergedRow]:
-    """Fold groups of (first row, stored customer or None, rows in order). `renaming` are rows that changed a key."""
-    for first_row, stored, rows in groups:
-        state = _stored_state(stored)
+    """Merge groups of (first row, stored customer or None, rows in order). `renaming_rows` changed a key."""
+    for first_row, stored_customer, rows in groups:
+        stored = stored_customer or {}
+        state: dict[str, Any] = {name: stored.get(name) or "" for name in TEXT_COLUMNS}
+        state |= {name: dict(stored.get(name) or {}) for name in DOCUMENT_COLUMNS}
         values: dict[str, Any] = {}
         points: int | None = None
         later_row_count = unchanged = 0
@@ -50,17 +52,10 @@ def merge_rows(groups: Iterable[CustomerRows], mode: Mode, renaming_rows: set[in
         yield MergedRow(first_row, values, points, unchanged, unchanged < later_row_count)
 
 
-def _stored_state(stored: RowValues | None) -> dict[str, Any]:
-    stored = stored or {}
-    return {
-        **{name: stored.get(name) or "" for name in (*TEXT_COLUMNS, *DIGEST_COLUMNS)},
-        **{name: dict(stored.get(name) or {}) for name in DOCUMENT_COLUMNS},
-    }
-
-
 def _write_row(state: dict[str, Any], row: RowValues, mode: Mode) -> bool:
-    before = {name: dict(value) if isinstance(value, dict) else value for name, value in state.items()}
-    for name in (*TEXT_COLUMNS, *DIGEST_COLUMNS):
+    """Write a row to the customer's state; returns whether it changed anything. A new password or PIN always does."""
+    before = dict(state)
+    for name in TEXT_COLUMNS:
         value = row.get(name)
         if value is not None:
             state[name] = value

@@ -1,15 +1,15 @@
-"""Exported CSV is safe to open in a spreadsheet: a cell that a spreadsheet would run gets an apostrophe in front.
+"""Makes exported CSV safe to open in a spreadsheet: a cell that a spreadsheet would run gets an apostrophe in front.
 
-Our own file import takes the apostrophe off again, so that an exported file comes back as it was.
+Our own file import removes the apostrophe, so that an exported file is imported unchanged.
 """
 
 from __future__ import annotations
 
 import re
 
-# What begins a formula, in the full width forms of East Asian keyboards too, and the white space that may hide one.
+# What begins a formula, also in the full-width forms of East Asian keyboards, and the white space that may hide one.
 _FORMULA_STARTS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
-# A value that begins with apostrophes of its own gets one more; otherwise it would lose one on the way back.
+# A value that begins with apostrophes of its own gets one more; otherwise the import would remove one of its own.
 _FORMULA = re.compile(f"'*[{_FORMULA_STARTS}]")
 _GUARDED_FORMULA = re.compile(f"'+[{_FORMULA_STARTS}]")
 

@@ -10,18 +10,18 @@ from importing.context import Context
 from importing.errors import ApiError
 from storage.engine import now_ms
 from storage.queries import batches
+from storage.queries.batches import BatchRow
 from storage.sql_connection import SqlConnection
 
 DAY_MS = 86_400_000
-# What is told of a batch that cannot be undone, by the fault that an undo of it would raise.
+# The state of a batch that cannot be undone, by the error that an undo of it would raise.
 STATE_OF_ERROR = {"already_undone": "undone", "undo_expired": "expired"}
 
-BatchRow = batches.BatchRow
 QueryResult = TypeVar("QueryResult")
 
 
 def load_undoable(context: Context, work: SqlConnection, account: int, batch_id: str) -> BatchRow:
-    """The batch, which can be undone. Raises ApiError: unknown_batch, batch_running, already_undone, undo_unavailable,
+    """A batch that can be undone. Raises ApiError: unknown_batch, batch_running, already_undone, undo_unavailable,
     undo_expired.
     """
     batch = batches.load_batch(work, account, batch_id)
@@ -32,12 +32,12 @@ def load_undoable(context: Context, work: SqlConnection, account: int, batch_id:
 
 
 def undo_state(context: Context, account: int, batch: BatchRow) -> str:
-    """Whether a batch, as it was read just now, can be undone: available, undone, expired or none."""
+    """Whether a batch, whose row was just read, can be undone: available, undone, expired or none."""
     try:
-        # Of most batches their own row tells it.
+        # Most batches need no query, so each query opens a connection of its own.
         _check_undoable(context, account, batch, context.database.read_connection)
-    except ApiError as fault:
-        return STATE_OF_ERROR.get(fault.code, "none")
+    except ApiError as error:
+        return STATE_OF_ERROR.get(error.code, "none")
     return "available"
 
 
@@ -58,12 +58,12 @@ def _check_undoable(
     assert root is not None
     if root["status"] in ("queued", "running"):
         raise ApiError("batch_running", value=root["id"])
-    if batch["status"] in ("failed", "cancelled") and not run_query(batches.has_changes, batch_id):
-        # It wrote nothing.
+    has_ended_early = batch["status"] in ("failed", "cancelled")
+    if has_ended_early and not run_query(batches.has_changes, batch_id):
         raise ApiError("undo_unavailable", value=batch_id)
     is_redone = batch["undoes"] is not None and root["status"] != "undone"
     if is_redone and run_query(batches.has_grown_since, root["id"], batch["number"]):
-        # A job that was resumed since is more than what this undo brought back: it is the job that can be undone.
+        # The job was resumed since, and wrote more than this undo brought back: the job can be undone instead.
         raise ApiError("undo_unavailable", value=batch_id)
     is_old = now_ms() - batch["created_at"] > context.undo_days * DAY_MS
     if is_old and run_query(batches.count_newer, batch["number"], context.undo_keep) >= context.undo_keep:

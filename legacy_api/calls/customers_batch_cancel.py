@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from importing.jobs import lifecycle
-from legacy_api.batch_status_replies import change_reply
 from legacy_api.calls.customers_batch_status import find_batch
 from legacy_api.parameters import CallContext, read_batch_id
-from legacy_api.replies import CallReply
+from legacy_api.replies import CallReply, change_reply
 
 
 def customers_batch_cancel(call: CallContext) -> CallReply:

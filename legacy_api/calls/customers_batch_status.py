@@ -5,9 +5,8 @@ from __future__ import annotations
 from importing import batch_status
 from importing.batch_status import BatchStatus
 from importing.errors import ApiError
-from legacy_api.batch_status_replies import status_reply
 from legacy_api.parameters import CallContext, read_batch_id
-from legacy_api.replies import CallReply
+from legacy_api.replies import CallReply, status_reply
 
 
 def customers_batch_status(call: CallContext) -> CallReply:

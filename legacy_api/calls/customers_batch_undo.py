@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importing.batch import Origin
 from importing.undo import undo_batch
 from legacy_api.parameters import CallContext, read_batch_id
 from legacy_api.replies import CallReply, undo_reply
@@ -13,4 +14,5 @@ def customers_batch_undo(call: CallContext) -> CallReply:
     context, access = call.context, call.access
     if call.is_set("dry_run"):
         return undo_reply(undo_batch.preview(context, access.account, batch_id))
-    return undo_reply(undo_batch.undo(context, access.account, batch_id, access.user_id, "legacy"))
+    origin = Origin(call.address, request_id=call.request_id)
+    return undo_reply(undo_batch.undo(context, access.account, batch_id, access.user_id, "legacy", origin))

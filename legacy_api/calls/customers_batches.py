@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from importing import batch_status
-from legacy_api.batch_status_replies import list_reply
 from legacy_api.parameters import CallContext, read_page
-from legacy_api.replies import CallReply
+from legacy_api.replies import CallReply, list_reply
 
 
 def customers_batches(call: CallContext) -> CallReply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -51,7 +51,7 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
         # Tables that a statement inserts into that has not run yet.
         self._perhaps_filled: set[str] = set()
 
-    def begin(self, temporary: Sequence[str], connection_info: MutableMapping[Any, Any]) -> None:
+    def begin(self, temporary: Iterable[str], connection_info: MutableMapping[Any, Any]) -> None:
         """The tables were emptied before the last commit."""
         self.send("BEGIN")
         self._temporary = frozenset(temporary)
@@ -108,6 +108,12 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
             raise
         self.send("RELEASE attempt")
 
+    def lock_rows(self, query: str, /, **values: object) -> None:
+        self.execute(f"{query} FOR UPDATE", **values)
+
+    def limit_idle_time(self, milliseconds: int) -> None:
+        self.execute(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}")
+
     def close(self) -> None:
         """Roll back, unless the connection is lost."""
         with suppress(psycopg.Error):
@@ -148,7 +154,7 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
                     copy.write_row(row)
         self.expect(filled)
 
-    def _analyze(self, tables: Sequence[str]) -> None:
+    def _analyze(self, tables: Iterable[str]) -> None:
         for table in tables:
             self.send(f"ANALYZE {table}")
 

@@ -11,9 +11,10 @@ from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.pool import PoolProxiedConnection
 
+from storage.postgres.dialect import PostgresDialect, postgres_sql
 from storage.postgres.pipeline import Pipeline, PipelinedResult
 from storage.sql_connection import Result, SqlConnection
-from storage.sql_dialect import postgres_sql
+from storage.sql_dialect import SELECT_CLOCK_MS
 
 CONNECTIONS_KEPT, CONNECTIONS_AT_MOST = 8, 64
 # Reads of a few rows at once in a process; the others wait in the pool's line.
@@ -29,12 +30,15 @@ _cursor_numbers = itertools.count()
 class PostgresConnection(SqlConnection):
     """One connection to PostgreSQL, whose statements go by a pipeline."""
 
-    sqlite = False
+    dialect = PostgresDialect()
 
     def __init__(self, pooled: PoolProxiedConnection) -> None:
         driver: Any = pooled.driver_connection
         self._driver: psycopg.Connection[Any] = driver
         self._pipeline = Pipeline(driver)
+
+    def clock_ms(self) -> int:
+        return self.number(SELECT_CLOCK_MS)
 
     def flush(self) -> None:
         self._pipeline.flush()

@@ -1,7 +1,7 @@
 """The plain queries of accounts: their users, campaigns, custom fields, and the audit.
 
-All take a Context connection first. `account` is the store's number of an account. Whatever makes or changes something
-needs a write transaction. Rows are mappings of their table's columns.
+All take an SQLAlchemy connection first. `account` is the store's number of an account. Whatever writes needs a write
+transaction. Rows are mappings of their table's columns.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from storage.engine import now_ms
 TableRows = Sequence[RowMapping]
 
 
-def find_account(connection: Connection, account_id: str) -> RowMapping | None:
+def find_account(connection: Connection, public_id: str) -> RowMapping | None:
     """The account of that id."""
-    return _find_first(connection, tables.account, tables.account.c.account_id == account_id)
+    query = select(tables.account).where(tables.account.c.public_id == public_id)
+    return connection.execute(query).mappings().first()
 
 
 def list_accounts(connection: Connection) -> TableRows:
     """All accounts, by id."""
-    return connection.execute(select(tables.account).order_by(tables.account.c.account_id)).mappings().all()
+    return connection.execute(select(tables.account).order_by(tables.account.c.public_id)).mappings().all()
 
 
-def create_account(connection: Connection, account_id: str, name: str) -> int:
+def create_account(connection: Connection, public_id: str, name: str) -> int:
     """Make an account; returns the store's number of it."""
-    values = {"account_id": account_id, "name": name, "created_at": now_ms()}
+    values = {"public_id": public_id, "name": name, "created_at": now_ms()}
     created = connection.execute(insert(tables.account).values(values).returning(tables.account.c.id))
     return int(created.scalar_one())
 
 
 def find_user(connection: Connection, user_id: str) -> RowMapping | None:
-    """The API user of that id, with its account's id as `account_name_id`."""
+    """The API user of that id, with its account's `public_id`."""
     table = tables.api_user
     query = (
-        select(table, tables.account.c.account_id.label("account_name_id"))
+        select(table, tables.account.c.public_id)
         .join(tables.account, tables.account.c.id == table.c.account_id)
         .where(table.c.user_id == user_id)
     )
@@ -51,7 +52,7 @@ def list_users(connection: Connection, account: int) -> TableRows:
 
 
 def create_user(connection: Connection, account: int, user_id: str, key_digest: str, *, may_import: bool) -> None:
-    """Make an API user; ids are unique in the installation."""
+    """Create an API user; ids are unique in the installation."""
     values = {
         "user_id": user_id,
         "account_id": account,
@@ -78,21 +79,21 @@ def disable_user(connection: Connection, user_id: str) -> None:
 
 
 def list_campaigns(connection: Connection, account: int) -> TableRows:
-    """The campaigns of an account, deactivated ones too, in the order they were made."""
+    """The campaigns of an account, deactivated ones too, in the order of their creation."""
     return _list_rows(connection, tables.campaign, account, tables.campaign.c.id)
 
 
 def list_campaign_items(connection: Connection, account: int) -> TableRows:
-    """The items of all `buyx` campaigns of an account, in the order they were made."""
+    """The items of all `buyx` campaigns of an account, in the order of their creation."""
     return _list_rows(connection, tables.campaign_item, account, tables.campaign_item.c.id)
 
 
 def create_campaign(
-    connection: Connection, account: int, campaign_id: str, name: str, kind: str, items: Sequence[tuple[str, str]] = ()
+    connection: Connection, account: int, public_id: str, name: str, kind: str, items: Sequence[tuple[str, str]] = ()
 ) -> int:
-    """Make a campaign with its items (id and name each); returns the store's number of it within the account."""
+    """Create a campaign with its items (id and name each); returns the store's number of it within the account."""
     number = _next_number(connection, tables.campaign, account)
-    values = {"account_id": account, "id": number, "campaign_id": campaign_id, "name": name, "type": kind}
+    values = {"account_id": account, "id": number, "public_id": public_id, "name": name, "type": kind}
     connection.execute(insert(tables.campaign).values({**values, "created_at": now_ms()}))
     for item, (item_id, item_name) in enumerate(items, 1):
         row = {"account_id": account, "campaign_id": number, "id": item, "item_id": item_id, "name": item_name}
@@ -100,10 +101,10 @@ def create_campaign(
     return number
 
 
-def deactivate_campaign(connection: Connection, account: int, campaign_id: str) -> None:
+def deactivate_campaign(connection: Connection, account: int, public_id: str) -> None:
     """No batch can include the campaign any more; enrolments and balances stay."""
     table = tables.campaign
-    matches = (table.c.account_id == account) & (table.c.campaign_id == campaign_id)
+    matches = (table.c.account_id == account) & (table.c.public_id == public_id)
     connection.execute(update(table).where(matches).values(active=False))
 
 
@@ -119,13 +120,9 @@ def create_custom_field(connection: Connection, account: int, number: int, **val
 
 
 def add_audit_line(connection: Connection, account: int | None, actor: str, action: str, subject: str = "") -> None:
-    """Write a line of the audit: who did what to which thing. Never a secret."""
+    """Write a line of the audit: the actor, the action and its subject. Never a secret."""
     values = {"account_id": account, "at": now_ms(), "actor": actor, "action": action, "subject": subject}
     connection.execute(insert(tables.audit).values(values))
-
-
-def _find_first(connection: Connection, table: Table, condition: ColumnElement[bool]) -> RowMapping | None:
-    return connection.execute(select(table).where(condition)).mappings().first()
 
 
 def _list_rows(connection: Connection, table: Table, account: int, order: ColumnElement[Any]) -> TableRows:

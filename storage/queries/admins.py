@@ -1,4 +1,4 @@
-"""The plain queries of the console's users and of their sessions. All take a Context connection first.
+"""The plain queries of the console's users and of their sessions. All take an SQLAlchemy connection first.
 
 Rows are mappings of columns; times are milliseconds since the epoch. A session is known by the digest of its token.
 """
@@ -8,21 +8,20 @@ from __future__ import annotations
 from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from storage.engine import now_ms
-from storage.tables import account, admin_user
-from storage.tables_jobs import admin_session
+from storage.tables import account, admin_session, admin_user
 
 _ADMIN_COLUMNS = (
     admin_user.c.id.label("admin_id"),
     admin_user.c.email,
     admin_user.c.role,
     admin_user.c.account_id,
-    account.c.account_id.label("account_name_id"),
+    account.c.public_id,
     admin_user.c.created_at.label("admin_created_at"),
 )
 
 
 def find_admin(connection: Connection, email: str) -> RowMapping | None:
-    """The console user of that e-mail address, with `password_digest` and, as `account_name_id`, its account's id."""
+    """The console user of that e-mail address, with `password_digest` and its account's `public_id`."""
     query = (
         select(*_ADMIN_COLUMNS, admin_user.c.password_digest)
         .join(account, account.c.id == admin_user.c.account_id, isouter=True)
@@ -32,7 +31,7 @@ def find_admin(connection: Connection, email: str) -> RowMapping | None:
 
 
 def create_admin(connection: Connection, email: str, account: int | None, role: str, password_digest: str) -> None:
-    """Make a console user."""
+    """Create a console user."""
     values = {
         "email": email,
         "account_id": account,
@@ -44,7 +43,7 @@ def create_admin(connection: Connection, email: str, account: int | None, role: 
 
 
 def find_session(connection: Connection, digest: str, now: int) -> RowMapping | None:
-    """The session of that digest with its console user as `find` gives it, if it has not expired."""
+    """The session of that digest with the columns of its console user, if it has not expired."""
     query = (
         select(admin_session, *(column for column in _ADMIN_COLUMNS if column.key != "admin_id"))
         .join(admin_user, admin_user.c.id == admin_session.c.admin_id)
@@ -65,10 +64,9 @@ def end_session(connection: Connection, digest: str) -> None:
 
 
 def has_expired_sessions(connection: Connection, now: int) -> bool:
-    """Whether a session has expired: a look that takes no lock."""
-    return (
-        connection.execute(select(admin_session.c.digest).where(admin_session.c.expires_at <= now)).first() is not None
-    )
+    """Whether a session has expired. Takes no lock."""
+    expired = select(admin_session.c.digest).where(admin_session.c.expires_at <= now)
+    return connection.execute(expired).first() is not None
 
 
 def drop_expired_sessions(connection: Connection, now: int) -> int:

@@ -1,4 +1,4 @@
-"""The plain queries of batches: what was imported and undone, by whom, with which problems; and the stored replies."""
+"""The plain queries of batches: what was imported and undone, by whom, with which problems; and idempotency keys."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from storage.batch_transaction import BatchTransaction
 from storage.sql_connection import PendingResult, SqlConnection
-from storage.tables import batch, batch_problem
+from storage.tables import assigned_key, batch, batch_problem
 
 TableRow = RowMapping
 BatchRow = RowMapping | Mapping[str, Any]
 
 ROWS_PER_CHUNK = 1000
 BATCH_COLUMNS = tuple(column.name for column in batch.columns)
-PROBLEM, WARNING, CONFLICT, ASSIGNED_KEY = "problem", "warning", "conflict", "made"
+PROBLEM, WARNING, CONFLICT = "problem", "warning", "conflict"
 # The newest number that a change or a batch of the account `a` has. Looked up, not counted in the account's row: while
-# anybody's transaction goes on, PostgreSQL keeps all versions of a row, and whoever looks at it goes through them.
+# any transaction goes on, PostgreSQL keeps all versions of a row, and each reader goes through them.
 NEWEST_NUMBER = (
-    "{most}(a.last_change, coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = a.id), 0), "
+    "{greatest}(a.last_change, coalesce((SELECT max(h.change) FROM change h WHERE h.account_id = a.id), 0), "
     "coalesce((SELECT max(n.number) FROM batch n WHERE n.account_id = a.id), 0))"
 )
 PROBLEM_COLUMNS = ("account_id", "batch_id", "kind", "n", "row", "field", "code", "value", "written", "ref")
+ASSIGNED_KEY_COLUMNS = ("account_id", "batch_id", "row", "code", "card_number")
+# Where a batch came from.
+ORIGIN_COLUMNS = ("address", "delimiter", "request_id", "declared_charset")
 
 
 def find_anywhere(connection: Connection, batch_id: str) -> TableRow | None:
@@ -43,30 +46,28 @@ _JOB_COLUMNS = ("state", "total", "processed", "fault", "request_ref", "started_
 
 
 # Terminals ask for these again and again, by the driver's cursor: to compile a statement costs more than to run it.
-_COLUMNS_LEFT_OUT = frozenset(("campaigns", "columns", "header", "request_digest", "status_before"))
+_COLUMNS_LEFT_OUT = frozenset(("campaigns", "columns", "header", "request_digest", "status_before", *ORIGIN_COLUMNS))
 _STATUS_COLUMNS = tuple(name for name in BATCH_COLUMNS if name not in _COLUMNS_LEFT_OUT)
-_STATUS_ROW = (*_STATUS_COLUMNS, *_JOB_COLUMNS, "made")
+_STATUS_ROW = (*_STATUS_COLUMNS, *_JOB_COLUMNS, "has_assigned_keys")
 # Whether there are codes to be learned goes along: to look for them where there are none costs as much as all the rest.
-_HAS_ASSIGNED_KEYS = (
-    "EXISTS (SELECT 1 FROM batch_problem p WHERE p.account_id = b.account_id AND p.batch_id = b.id "
-    f"AND p.kind = '{ASSIGNED_KEY}')"
-)
+_HAS_ASSIGNED_KEYS = "EXISTS (SELECT 1 FROM assigned_key k WHERE k.account_id = b.account_id AND k.batch_id = b.id)"
 # Of a batch `b` and its job `j`.
 _FOLLOWED_COLUMNS = ", ".join(
     [*(f'b."{name}"' for name in _STATUS_COLUMNS), *(f"j.{name}" for name in _JOB_COLUMNS), _HAS_ASSIGNED_KEYS]
 )
 _ITS_JOB = "LEFT JOIN job j ON j.account_id = b.account_id AND j.batch_id = b.id"
 _SELECT_WITH_JOB = f"SELECT {_FOLLOWED_COLUMNS} FROM batch b {_ITS_JOB} WHERE "
-# By its id alone, whatever statistics say: taken to be one of few, it would be looked for among all of its account's.
+# By the index of its id alone, whatever statistics say: else all batches of its account may be read.
 _SELECT_ONE_WITH_JOB = _SELECT_WITH_JOB + "b.id = :batch AND +b.account_id = :account"
 _SELECT_BATCH = "SELECT {} FROM batch WHERE id = :batch AND +account_id = :account".format(
     ", ".join(f'"{name}"' for name in BATCH_COLUMNS)
 )
-_PAGE_COLUMNS = ("n", "row", "field", "code", "value", "written", "ref")
+_PROBLEM_PAGE_COLUMNS = ("n", "row", "field", "code", "value", "written", "ref")
+_KEY_PAGE_COLUMNS = ("row", "code", "card_number")
 
 
 def find_with_job(work: SqlConnection, account: int, batch_id: str) -> BatchRow | None:
-    """A batch of the account with the columns of its job, None for each where it has none; `made`: whether it has such."""
+    """A batch of the account with the columns of its job, None for each where it has none, and `has_assigned_keys`."""
     rows = work.all(_SELECT_ONE_WITH_JOB, account=account, batch=batch_id)
     return dict(zip(_STATUS_ROW, rows[0], strict=True)) if rows else None
 
@@ -74,7 +75,7 @@ def find_with_job(work: SqlConnection, account: int, batch_id: str) -> BatchRow 
 def list_with_job(
     work: SqlConnection, account: int, face: str | None, before: int | None, offset: int, length: int
 ) -> list[BatchRow]:
-    """The account's batches like that, newest first; of one face, made before a time in milliseconds."""
+    """The account's batches like that, newest first; of one protocol, created before a time in milliseconds."""
     values: dict[str, object] = {"account": account, "offset": offset, "length": length}
     query = _SELECT_WITH_JOB + "b.account_id = :account"
     if face is not None:
@@ -97,29 +98,50 @@ _SELECT_PROBLEMS = (
 
 
 def stream_problems(connection: Connection, account: int, batch_id: str, kind: str = PROBLEM) -> Iterator[TableRow]:
-    """What is known of single rows of a batch (kinds: problem, warning, conflict, made), in row order, streamed."""
+    """What is known of single rows of a batch (kinds: problem, warning, conflict), in row order, streamed."""
     values = {"account": account, "batch": batch_id, "kind": kind}
     yield from connection.execution_options(yield_per=ROWS_PER_CHUNK).execute(_SELECT_PROBLEMS, values).mappings()
 
 
-def load_problem_page(
-    work: SqlConnection, account: int, batch_id: str, kind: str, after: int, length: int
-) -> list[BatchRow]:
-    """So many of these, behind the one with the number `after` (their column `n`, from 0)."""
+def stream_assigned_keys(connection: Connection, account: int, batch_id: str) -> Iterator[TableRow]:
+    """The codes and card numbers that a sender learns of a batch's rows, in row order, streamed."""
+    query = (
+        select(assigned_key)
+        .where(assigned_key.c.account_id == account, assigned_key.c.batch_id == batch_id)
+        .order_by(assigned_key.c.row)
+    )
+    yield from connection.execution_options(yield_per=ROWS_PER_CHUNK).execute(query).mappings()
+
+
+def load_assigned_key_page(work: SqlConnection, account: int, batch_id: str, after: int, length: int) -> list[BatchRow]:
+    """So many of these, of the rows behind `after`."""
+    rows = work.all(
+        'SELECT "row", code, card_number FROM assigned_key WHERE account_id = :account AND batch_id = :batch '
+        'AND "row" > :after ORDER BY "row" LIMIT :length',
+        account=account,
+        batch=batch_id,
+        after=after,
+        length=length,
+    )
+    return [dict(zip(_KEY_PAGE_COLUMNS, row, strict=True)) for row in rows]
+
+
+def load_problem_page(work: SqlConnection, account: int, batch_id: str, after: int, length: int) -> list[BatchRow]:
+    """So many problems (kind: problem) of a batch, behind the one with the number `after` (column `n`, from 0)."""
     rows = work.all(
         'SELECT n, "row", field, code, value, written, ref FROM batch_problem WHERE account_id = :account '
         "AND batch_id = :batch AND kind = :kind AND n > :after ORDER BY n LIMIT :length",
         account=account,
         batch=batch_id,
-        kind=kind,
+        kind=PROBLEM,
         after=after,
         length=length,
     )
-    return [dict(zip(_PAGE_COLUMNS, row, strict=True)) for row in rows]
+    return [dict(zip(_PROBLEM_PAGE_COLUMNS, row, strict=True)) for row in rows]
 
 
 def insert_batch(work: BatchTransaction, values: Mapping[str, object]) -> None:
-    """Write a batch down. `campaigns`, `columns` and `header` are JSON texts."""
+    """Insert a batch. `campaigns`, `columns` and `header` are JSON texts."""
     work.send(_insert_statement(tuple(values)), **values)
 
 
@@ -141,7 +163,7 @@ def insert_problems(
     *,
     again: bool = False,
 ) -> None:
-    """Write down (row, field, code, value, written, ref), in order. `again`: behind what is known of the batch already."""
+    """Insert (row, field, code, value, written, ref), in order. `again`: behind those that the batch has already."""
     first = 0
     if again:
         first = work.number(
@@ -150,15 +172,21 @@ def insert_problems(
             batch=batch_id,
             kind=kind,
         )
-    work.fill("batch_problem", PROBLEM_COLUMNS, _number_rows(account, batch_id, kind, rows, first))
+    numbered = ((account, batch_id, kind, n, *row) for n, row in enumerate(rows, first))
+    work.fill("batch_problem", PROBLEM_COLUMNS, _chunks(numbered))
 
 
-def _number_rows(
-    account: int, batch_id: str, kind: str, rows: Iterable[tuple[int, str, str, str, str, str]], first: int
-) -> Iterator[list[tuple[object, ...]]]:
+def insert_assigned_keys(
+    work: BatchTransaction, account: int, batch_id: str, rows: Iterable[tuple[int, str, str]]
+) -> None:
+    """Write down (row, code, card number), in order."""
+    work.fill("assigned_key", ASSIGNED_KEY_COLUMNS, _chunks((account, batch_id, *row) for row in rows))
+
+
+def _chunks(rows: Iterable[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:
     chunk: list[tuple[object, ...]] = []
-    for n, row in enumerate(rows, first):
-        chunk.append((account, batch_id, kind, n, *row))
+    for row in rows:
+        chunk.append(row)
         if len(chunk) == ROWS_PER_CHUNK:
             yield chunk
             chunk = []
@@ -169,16 +197,19 @@ def _number_rows(
 def find_idempotency_key(work: BatchTransaction, account: int, key: str) -> PendingResult:
     """What stands under an idempotency key: the batch's id, the request's digest."""
     return work.send(
-        "SELECT batch_id, digest FROM reply WHERE account_id = :account AND key = :key", account=account, key=key
+        "SELECT batch_id, digest FROM idempotency_key WHERE account_id = :account AND key = :key",
+        account=account,
+        key=key,
     )
 
 
 def store_idempotency_key(
     work: BatchTransaction, account: int, key: str, digest: bytes, batch_id: str, now: int
 ) -> None:
-    """Keep a reply under an idempotency key."""
+    """Keep the batch's id and the request's digest under an idempotency key."""
     work.send(
-        "INSERT INTO reply(account_id, key, digest, batch_id, created_at) VALUES (:account, :key, :digest, :batch, :now)",
+        "INSERT INTO idempotency_key(account_id, key, digest, batch_id, created_at) "
+        "VALUES (:account, :key, :digest, :batch, :now)",
         account=account,
         key=key,
         digest=digest,
@@ -215,7 +246,7 @@ def find_same_request(work: BatchTransaction, account: int, user: str, digest: b
 
 
 def load_batch(work: SqlConnection, account: int, batch_id: str) -> dict[str, Any] | None:
-    """A batch of the account, as a workspace sees it."""
+    """A batch of the account, in a batch transaction."""
     rows = work.all(_SELECT_BATCH, account=account, batch=batch_id)
     return dict(zip(BATCH_COLUMNS, rows[0], strict=True)) if rows else None
 
@@ -238,8 +269,18 @@ def load_problems(work: BatchTransaction, account: int, batch_id: str, kind: str
     )
 
 
+def load_assigned_keys(work: BatchTransaction, account: int, batch_id: str) -> Iterator[tuple[int, str, str]]:
+    """(row, code, card number) of a batch, in order."""
+    return work.rows(
+        'SELECT "row", code, card_number FROM assigned_key WHERE account_id = :account AND batch_id = :batch '
+        'ORDER BY "row"',
+        account=account,
+        batch=batch_id,
+    )
+
+
 def count_newer(work: SqlConnection, account: int, number: int, limit: int) -> int:
-    """How many batches with an undo state the account has that are newer than a batch's number, counted up to `most`."""
+    """How many batches with an undo state the account has that are newer than a batch's number, counted up to `limit`."""
     return work.number(
         "SELECT count(*) FROM (SELECT 1 FROM batch WHERE account_id = :account AND number > :number AND keep_undo "
         "LIMIT :limit) newer",
@@ -250,7 +291,7 @@ def count_newer(work: SqlConnection, account: int, number: int, limit: int) -> i
 
 
 def mark_chain_undone(work: BatchTransaction, account: int, root: str) -> None:
-    """An undo changes its whole chain: the undos so far are done with, and the import is in force no more, or again.
+    """Change the whole chain of an undo: the undos so far are undone, and the import is undone, or in force again.
 
     In force again, it has the status that it had: a job may have failed, or been cancelled.
     """
@@ -266,21 +307,17 @@ def mark_chain_undone(work: BatchTransaction, account: int, root: str) -> None:
 
 
 def lock_root(work: BatchTransaction, account: int, batch_id: str) -> None:
-    """Let nobody cancel or resume the import that a batch descends from, until the write transaction ends.
-
-    SQLite has one writer at a time as it is.
-    """
-    if not work.sqlite:
-        work.execute(
-            "SELECT id FROM batch WHERE account_id = :account AND id = (SELECT root FROM batch "
-            "WHERE account_id = :account AND id = :batch) FOR UPDATE",
-            account=account,
-            batch=batch_id,
-        )
+    """Let nobody cancel or resume the import that a batch descends from, until the write transaction ends."""
+    work.lock_rows(
+        "SELECT id FROM batch WHERE account_id = :account AND id = (SELECT root FROM batch "
+        "WHERE account_id = :account AND id = :batch)",
+        account=account,
+        batch=batch_id,
+    )
 
 
 def has_grown_since(work: SqlConnection, account: int, root: str, number: int) -> bool:
-    """Whether an import wrote more after it was brought back by the undo of that number."""
+    """Whether an import wrote more after the undo of that number restored it."""
     return bool(
         work.all(
             "SELECT 1 FROM change WHERE account_id = :account AND batch_id = :root AND change > :number LIMIT 1",

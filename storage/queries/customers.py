@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, true
+from sqlalchemy import ColumnElement, Connection, RowMapping, select, true
 
 from storage.tables import campaign, customer, enrolment
 
@@ -21,7 +21,7 @@ class Customer:
 
 
 def stream_customers(connection: Connection, account: int) -> Iterator[Customer]:
-    """All customers of the account in the order they were made, streamed; removed ones are not among them."""
+    """The customers of the account in the order of their creation, streamed; without removed ones."""
     last = 0
     while page := _load_page(connection, account, customer.c.id > last):
         yield from page
@@ -41,12 +41,6 @@ def find_customer(
     return page[0] if page else None
 
 
-def count_customers(connection: Connection, account: int) -> int:
-    """How many customers the account has."""
-    query = select(func.count()).where(customer.c.account_id == account, customer.c.removed.is_(None))
-    return int(connection.execute(query).scalar_one())
-
-
 def _load_page(connection: Connection, account: int, condition: ColumnElement[bool]) -> Sequence[Customer]:
     query = (
         select(customer)
@@ -61,7 +55,7 @@ def _load_page(connection: Connection, account: int, condition: ColumnElement[bo
 
 def _load_balances(connection: Connection, account: int, rows: Sequence[RowMapping]) -> dict[int, dict[str, int]]:
     query = (
-        select(enrolment.c.customer_id, campaign.c.campaign_id, enrolment.c.balance)
+        select(enrolment.c.customer_id, campaign.c.public_id, enrolment.c.balance)
         .join(
             campaign,
             (campaign.c.account_id == enrolment.c.account_id) & (campaign.c.id == enrolment.c.campaign_id),
@@ -74,6 +68,6 @@ def _load_balances(connection: Connection, account: int, rows: Sequence[RowMappi
         .order_by(enrolment.c.customer_id, campaign.c.id)
     )
     balances: dict[int, dict[str, int]] = {}
-    for customer_id, campaign_id, balance in connection.execute(query):
-        balances.setdefault(customer_id, {})[campaign_id] = balance
+    for customer_id, public_id, balance in connection.execute(query):
+        balances.setdefault(customer_id, {})[public_id] = balance
     return balances

@@ -9,14 +9,17 @@ from storage.tables import (
     HAD_COLUMNS,
     PROFILE_COLUMNS,
     account,
+    assigned_key,
     batch,
     batch_problem,
     change,
     customer,
-    reply,
+    idempotency_key,
     snapshot,
 )
 
+# What is known of single rows.
+ROW_TABLES = (batch_problem, assigned_key)
 NO_SECRETS = {"password_digest": "", "password_version": 0, "pin_digest": "", "pin_version": 0}
 
 
@@ -26,9 +29,11 @@ def list_account_numbers(connection: Connection) -> list[int]:
 
 
 def has_expired(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> bool:
-    """Whether an account has anything to drop: a look that takes no lock."""
+    """Whether an account has anything to drop. Takes no lock."""
     if connection.execute(
-        select(reply.c.key).where(reply.c.account_id == number, reply.c.created_at < replies_since)
+        select(idempotency_key.c.key).where(
+            idempotency_key.c.account_id == number, idempotency_key.c.created_at < replies_since
+        )
     ).first():
         return True
     oldest = _oldest_undoable(connection, number, keep, undo_since)
@@ -42,7 +47,7 @@ def has_expired(connection: Connection, number: int, keep: int, undo_since: int,
             or_(
                 change.c.last_removed >= change.c.first_removed,
                 exists().where(snapshot.c.account_id == number, snapshot.c.change == change.c.change),
-                exists().where(batch_problem.c.account_id == number, batch_problem.c.batch_id == batch.c.id),
+                *(exists().where(rows.c.account_id == number, rows.c.batch_id == batch.c.id) for rows in ROW_TABLES),
             )
         )
     )
@@ -50,16 +55,20 @@ def has_expired(connection: Connection, number: int, keep: int, undo_since: int,
 
 
 def prune(connection: Connection, number: int, keep: int, undo_since: int, replies_since: int) -> int:
-    """Drop what an account needs no more; times in milliseconds. Returns how many before-images went.
+    """Drop what an account no longer needs; times in milliseconds. Returns how many before-images were dropped.
 
-    An undo state lives while it is one of the newest `keep` or younger than `undo_since`. A later image is part of an
-    older state, so that nothing goes while an older state lives. Customers, points and the history itself stay.
+    An undo state is kept while it is one of the newest `keep` or younger than `undo_since`. A later image is part of an
+    older state, so that nothing is dropped while an older state is kept. Customers, points and the history itself stay.
     """
     oldest = _oldest_undoable(connection, number, keep, undo_since)
-    connection.execute(delete(reply).where(reply.c.account_id == number, reply.c.created_at < replies_since))
+    connection.execute(
+        delete(idempotency_key).where(
+            idempotency_key.c.account_id == number, idempotency_key.c.created_at < replies_since
+        )
+    )
     if oldest is None:
         return 0
-    # Asked first: whatever is written meanwhile has a later number.
+    # Read first: whatever is written meanwhile has a later number.
     newest = select(func.coalesce(func.max(change.c.change), 0) + 1).where(change.c.account_id == number)
     beyond = connection.execute(newest).scalar_one()
     first_change = connection.execute(
@@ -68,9 +77,8 @@ def prune(connection: Connection, number: int, keep: int, undo_since: int, repli
         .where(batch.c.account_id == number, batch.c.number >= oldest)
     ).scalar()
     gone_batches = select(batch.c.id).where(batch.c.account_id == number, batch.c.number < oldest)
-    connection.execute(
-        delete(batch_problem).where(batch_problem.c.account_id == number, batch_problem.c.batch_id.in_(gone_batches))
-    )
+    for rows in ROW_TABLES:
+        connection.execute(delete(rows).where(rows.c.account_id == number, rows.c.batch_id.in_(gone_batches)))
     if first_change is None:
         # Whatever has changed anything is older.
         first_change = beyond
@@ -108,7 +116,7 @@ def _blank_removed(connection: Connection, number: int, first_change: int) -> in
 
 
 def _oldest_undoable(connection: Connection, number: int, keep: int, undo_since: int) -> int | None:
-    """The number of the oldest batch whose undo state lives."""
+    """The number of the oldest batch whose undo state is kept."""
     newest = (
         select(batch.c.number)
         .where(batch.c.account_id == number, batch.c.keep_undo)

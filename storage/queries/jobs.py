@@ -1,7 +1,7 @@
-"""The plain queries of jobs: claimed by one conditional update each, so that of all workers on all hosts one has a portion.
+"""The plain queries of jobs. One conditional update claims a chunk, so that of all workers on all hosts one has it.
 
-A claim is a `token` that stands until `due_at`. Whoever is late finds another token there, and what it did is rolled
-back: the last statement of a portion's transaction is conditional on the token too.
+A claim is a `token` that is valid until `due_at`. A worker that is late finds another token, and what it did is rolled
+back: the last statement of a chunk's transaction is conditional on the token too.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, text, upd
 
 from storage.batch_transaction import BatchTransaction
 from storage.engine import now_ms
-from storage.tables import batch
-from storage.tables_jobs import failed_row, job, job_input
+from storage.sql_dialect import SELECT_CLOCK_MS
+from storage.tables import batch, failed_row, job, job_input
 
 ACTIVE_STATES = ("queued", "running")
 ROWS_PER_CHUNK = 1000
-DATABASE_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
 class ClaimLost(Exception):
-    """Somebody else has the job by now, or it was cancelled: nothing of this portion counts."""
+    """Another worker has the job by now, or it was cancelled: nothing of this chunk counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkClaim:
-    """A portion that is this worker's, with the job as it stood. `job` maps the table's columns."""
+    """A chunk that this worker has claimed, with the job as it was then. `job` maps the table's columns."""
 
     account: int
     batch_id: str
@@ -40,16 +39,16 @@ def clock_ms(connection: Connection) -> int:
     """Now, in milliseconds, by the one clock that all hosts share: the database's, on SQLite this machine's."""
     if connection.dialect.name == "sqlite":
         return now_ms()
-    return int(connection.execute(text(f"SELECT {DATABASE_CLOCK}")).scalar_one())
+    return int(connection.execute(text(SELECT_CLOCK_MS)).scalar_one())
 
 
-def claim_chunk(connection: Connection, batch_id: str, portion: int, token: str, lease: int) -> ChunkClaim | None:
-    """Claim a portion for `lease` milliseconds. None: done already, not asked for any more, or somebody else's."""
+def claim_chunk(connection: Connection, batch_id: str, chunk: int, token: str, lease: int) -> ChunkClaim | None:
+    """Claim a chunk for `lease` milliseconds. None: it is done, its job has ended, or another worker has it."""
     now = clock_ms(connection)
     free = (job.c.token == "") | (job.c.due_at < now)
     statement = (
         update(job)
-        .where(job.c.batch_id == batch_id, job.c.portion == portion, job.c.state.in_(ACTIVE_STATES), free)
+        .where(job.c.batch_id == batch_id, job.c.portion == chunk, job.c.state.in_(ACTIVE_STATES), free)
         .values(token=token, due_at=now + lease, state="running", updated_at=now)
     )
     if connection.execute(statement).rowcount == 0:
@@ -62,18 +61,18 @@ def claim_chunk(connection: Connection, batch_id: str, portion: int, token: str,
 
 
 def extend_claim(connection: Connection, claim: ChunkClaim, lease: int) -> bool:
-    """Prolong a claim. Returns whether it still stands."""
+    """Prolong a claim. Returns whether it is still valid."""
     return _update_if_claimed(connection, claim, due_at=clock_ms(connection) + lease) > 0
 
 
 def update_claimed(connection: Connection, claim: ChunkClaim, **values: object) -> None:
-    """Change a job that is claimed. Raises Fenced."""
+    """Change a job that is claimed. Raises ClaimLost."""
     if not _update_if_claimed(connection, claim, updated_at=clock_ms(connection), **values):
         raise ClaimLost
 
 
 def release_claim(connection: Connection, claim: ChunkClaim, due_at: int, **values: object) -> None:
-    """Give a claim up: the same portion is due at a time. One that is somebody else's by now is left alone."""
+    """Give a claim up: the same chunk is due at a time. Another worker's claim is left alone."""
     _update_if_claimed(connection, claim, token="", due_at=due_at, **values)
 
 
@@ -82,13 +81,8 @@ def _update_if_claimed(connection: Connection, claim: ChunkClaim, **values: obje
     return connection.execute(update(job).where(*conditions, job.c.state == "running").values(**values)).rowcount
 
 
-def session_clock_ms(work: BatchTransaction) -> int:
-    """What `clock` says, asked by a workspace."""
-    return now_ms() if work.sqlite else work.number(f"SELECT {DATABASE_CLOCK}")
-
-
 def check_claim(work: BatchTransaction, claim: ChunkClaim) -> None:
-    """Look whether a claim still stands, before the work of a portion. Raises Fenced."""
+    """Check that a claim is still valid, before the work of a chunk. Raises ClaimLost."""
     result = work.number(
         "SELECT count(*) FROM job WHERE account_id = :account AND batch_id = :batch AND token = :token "
         "AND state = 'running'",
@@ -101,8 +95,8 @@ def check_claim(work: BatchTransaction, claim: ChunkClaim) -> None:
 
 
 def finish_chunk(work: BatchTransaction, claim: ChunkClaim, lease: int, **values: object) -> None:
-    """Write a portion down as done, with the columns that it changes: the end of its transaction. Raises Fenced."""
-    now = session_clock_ms(work)
+    """Mark a chunk as done, with the columns that it changes: the end of its transaction. Raises ClaimLost."""
+    now = work.clock_ms()
     values = {
         "token": "",
         "due_at": now + lease,
@@ -125,7 +119,7 @@ def finish_chunk(work: BatchTransaction, claim: ChunkClaim, lease: int, **values
 
 
 def take_due_chunks(connection: Connection, lease: int, limit: int = 500) -> list[tuple[str, int]]:
-    """Take claims away that were left behind, and jobs that nobody has heard of for too long: (batch id, portion) each.
+    """Release expired claims, and take jobs whose queue message is overdue: (batch id, chunk) each.
 
     They are due again after `lease` milliseconds, so that not every worker asks for them at once.
     """
@@ -135,21 +129,21 @@ def take_due_chunks(connection: Connection, lease: int, limit: int = 500) -> lis
         select(job.c.batch_id, job.c.portion).where(*is_late).order_by(job.c.due_at).limit(limit)
     )
     due_chunks = []
-    for batch_id, portion in result.all():
-        conditions = update(job).where(job.c.batch_id == batch_id, job.c.portion == portion, *is_late)
+    for batch_id, chunk in result.all():
+        conditions = update(job).where(job.c.batch_id == batch_id, job.c.portion == chunk, *is_late)
         if connection.execute(conditions.values(token="", due_at=now + lease)).rowcount:
-            due_chunks.append((batch_id, portion))
+            due_chunks.append((batch_id, chunk))
     return due_chunks
 
 
 def has_due(connection: Connection) -> bool:
-    """Whether there is anything for `due`: a look that takes no lock."""
+    """Whether there is anything for `take_due_chunks`. Takes no lock."""
     is_late = (job.c.state.in_(ACTIVE_STATES), job.c.due_at < clock_ms(connection))
     return connection.execute(select(job.c.batch_id).where(*is_late).limit(1)).first() is not None
 
 
 def add_job(work: BatchTransaction, values: Mapping[str, object]) -> None:
-    """Write a job down. `values` are columns of the table."""
+    """Insert a job. `values` are columns of the table."""
     names, placeholders = ", ".join(values), ", ".join(f":{name}" for name in values)
     work.execute(f"INSERT INTO job({names}) VALUES ({placeholders})", **values)
 
@@ -162,8 +156,8 @@ def find_job(connection: Connection, batch_id: str) -> RowMapping | None:
 def change_state(
     connection: Connection, account: int, batch_id: str, states: Iterable[str], state: str, fault: str = ""
 ) -> bool:
-    """Bring a job from one of `states` to another, and its batch with it. Whoever works on it is fenced off."""
-    # As a portion does at its end: the batch, then the job. In another order both would wait for each other.
+    """Bring a job from one of `states` to another, and its batch with it. A worker that has it loses its claim."""
+    # As a chunk does at its end: the batch, then the job. In another order both would wait for each other.
     lock_status(connection, account, batch_id)
     now = clock_ms(connection)
     values: dict[str, object] = {"state": state, "token": "", "fault": fault, "updated_at": now, "attempts": 0}
@@ -186,7 +180,7 @@ def _update_batch(account: int, batch_id: str) -> Any:
 
 
 def add_pieces(connection: Connection, account: int, input_id: str, first: int, pieces: Iterable[bytes]) -> None:
-    """Keep sealed pieces of a job's data, numbered from `first`."""
+    """Store encrypted pieces of a job's data, numbered from `first`."""
     now = now_ms()
     rows = [
         {"account_id": account, "input_id": input_id, "n": n, "data": piece, "created_at": now}
@@ -196,7 +190,7 @@ def add_pieces(connection: Connection, account: int, input_id: str, first: int, 
 
 
 def load_piece(connection: Connection, account: int, input_id: str, n: int) -> bytes | None:
-    """A sealed piece of a job's data."""
+    """An encrypted piece of a job's data."""
     conditions = (job_input.c.account_id == account, job_input.c.input_id == input_id, job_input.c.n == n)
     result = connection.execute(select(job_input.c.data).where(*conditions)).scalar()
     _forget_pages(connection)
@@ -220,21 +214,18 @@ def drop_input(connection: Connection, account: int, input_id: str) -> None:
 
 
 def _forget_pages(connection: Connection) -> None:
-    # Nobody reads a piece twice: SQLite need not keep up to 44 MB of them on every connection that had some.
+    # No piece is read twice: SQLite need not keep up to 44 MB of them on every connection that read some.
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA shrink_memory")
 
 
 def list_stale_inputs(connection: Connection, since: int, ended_since: int) -> list[tuple[int, str]]:
-    """Data that nobody needs: (account, input id) of uploads older than `since` that no job has, of imported jobs, and of
+    """Data that are not needed: (account, input id) of uploads older than `since` that no job has, of imported jobs, and of
     jobs that ended otherwise before `ended_since` (they can be resumed until then). Times in milliseconds.
     """
     inputs = select(job_input.c.account_id, job_input.c.input_id).distinct().subquery()
     query = select(inputs.c.account_id, inputs.c.input_id, job.c.state, job.c.ended_at).join_from(
-        inputs,
-        job,
-        (job.c.account_id == inputs.c.account_id) & (job.c.input_id == inputs.c.input_id),
-        isouter=True,
+        inputs, job, (job.c.account_id == inputs.c.account_id) & (job.c.input_id == inputs.c.input_id), isouter=True
     )
     stale = []
     for account, input_id, state, ended in connection.execute(query).all():
@@ -251,19 +242,9 @@ def list_stale_inputs(connection: Connection, since: int, ended_since: int) -> l
 
 
 def add_failed_rows(work: BatchTransaction, account: int, batch_id: str, rows: Iterable[tuple[int, str]]) -> None:
-    """Keep the cells of failed rows: (row, JSON list)."""
-    work.fill("failed_row", ("account_id", "batch_id", "row", "cells"), _chunks(account, batch_id, rows))
-
-
-def _chunks(account: int, batch_id: str, rows: Iterable[tuple[int, str]]) -> Iterable[list[tuple[object, ...]]]:
-    chunk: list[tuple[object, ...]] = []
-    for row, cells in rows:
-        chunk.append((account, batch_id, row, cells))
-        if len(chunk) == ROWS_PER_CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    """Store the cells of failed rows: (row, JSON list)."""
+    failed_rows = ((account, batch_id, row, cells) for row, cells in rows)
+    work.fill_rows("failed_row", ("account_id", "batch_id", "row", "cells"), failed_rows)
 
 
 def stream_failed_rows(connection: Connection, account: int, batch_id: str) -> Iterable[tuple[int, str]]:

@@ -1,6 +1,6 @@
-"""The plain queries of webhooks, and of the deliveries that tell them of finished batches.
+"""The plain queries of webhooks, and of the deliveries that report finished batches to them.
 
-A delivery goes through states: `queued` (a message asks for it), `sending` (somebody posts it), `waiting` (for another
+A delivery goes through states: `queued` (a message asks for it), `sending` (a worker posts it), `waiting` (for another
 try), and at last `delivered` or `failed`. Until then `due_at` is when recovery takes it up, whatever became of messages
 and workers; afterwards, when it is dropped. Times are in milliseconds.
 """
@@ -20,22 +20,22 @@ from storage.engine import now_ms
 from storage.queries.jobs import clock_ms
 from storage.sql_connection import PendingResult
 from storage.tables import account as accounts
-from storage.tables_jobs import delivery, webhook
+from storage.tables import delivery, webhook
 
 OPEN_STATES = ("queued", "sending", "waiting")
 ENDED_STATES = ("delivered", "failed")
-# So long recovery waits for a new delivery's own message, and for one that it asked for itself: there may be many more.
+# How long recovery waits for a new delivery's own message, and for one that it queued itself: there may be many more.
 MESSAGE_WAIT_MS, RECOVERY_WAIT_MS = 10_000, 600_000
-# An id is made by the database, for there is one for each webhook and nobody has read how many there are.
+# The database makes the ids: one for each webhook, and the webhooks have not been read.
 INSERT_DELIVERIES = (
     "INSERT INTO delivery(account_id, id, webhook_id, batch_id, event, state, due_at, created_at, updated_at) "
-    "SELECT account_id, :stem || id, id, :batch, :event, 'queued', :due_at, :moment, :moment "
+    "SELECT account_id, :stem || id, id, :batch, :event, 'queued', :due_at, :now, :now "
     "FROM webhook WHERE account_id = :account AND active RETURNING id"
 )
 
 
 class WebhookEvent(StrEnum):
-    """What a webhook is told of."""
+    """What a webhook reports."""
 
     IMPORTED = "batch.imported"
     FAILED = "batch.failed"
@@ -45,10 +45,10 @@ class WebhookEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery that is this worker's to post. `secret` is sealed; `account_id` is what the protocols call the account."""
+    """A delivery that this worker has claimed. `secret` is encrypted; `public_id` is what the protocols call the account."""
 
     account: int
-    account_id: str
+    public_id: str
     id: str
     webhook_id: str
     batch_id: str
@@ -61,32 +61,32 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class NewDeliveries:
-    """The deliveries that were written down, for the queue to be asked for once that has committed."""
+    """The ids of new deliveries, to be queued once the transaction has committed."""
 
-    sent: PendingResult
+    result: PendingResult
 
     def __iter__(self) -> Iterator[str]:
-        return (row[0] for row in self.sent.rows)
+        return (row[0] for row in self.result.rows)
 
 
 def add_deliveries(work: BatchTransaction, account: int, batch_id: str, event: WebhookEvent, now: int) -> NewDeliveries:
-    """Write down that the account's webhooks shall be told, in the transaction that makes it true."""
+    """Add a delivery for each webhook of the account, in the transaction that it reports."""
     return NewDeliveries(work.send(INSERT_DELIVERIES, **_delivery_values(account, batch_id, event, now)))
 
 
 def add_deliveries_in(connection: Connection, account: int, batch_id: str, event: WebhookEvent, now: int) -> list[str]:
-    """The same in a transaction without a workspace."""
+    """The same in an SQLAlchemy transaction."""
     return list(connection.execute(text(INSERT_DELIVERIES), _delivery_values(account, batch_id, event, now)).scalars())
 
 
 def _delivery_values(account: int, batch_id: str, event: WebhookEvent, now: int) -> dict[str, object]:
     stem = f"{secrets.token_hex(8)}-"
-    values = {"account": account, "batch": batch_id, "event": event.value, "moment": now}
+    values = {"account": account, "batch": batch_id, "event": event.value, "now": now}
     return {**values, "stem": stem, "due_at": now + MESSAGE_WAIT_MS}
 
 
 def create_webhook(connection: Connection, account: int, webhook_id: str, url: str, secret: bytes) -> None:
-    """Register a webhook. `secret` is sealed."""
+    """Register a webhook. `secret` is encrypted."""
     values = {"account_id": account, "id": webhook_id, "url": url, "secret": secret, "created_at": now_ms()}
     connection.execute(insert(webhook).values(values))
 
@@ -126,17 +126,17 @@ def remove_webhook(connection: Connection, account: int, webhook_id: str) -> boo
 
 
 def is_queued(connection: Connection, delivery_id: str) -> bool:
-    """Whether a delivery waits to be posted: a look that takes no lock."""
+    """Whether a delivery waits to be posted. Takes no lock."""
     return connection.execute(select(delivery.c.state).where(delivery.c.id == delivery_id)).scalar() == "queued"
 
 
 def claim_delivery(connection: Connection, delivery_id: str, lease: int, rest: int) -> ClaimedDelivery | None:
-    """Claim a delivery for `lease` milliseconds. None: somebody has it, it is over, or its receiver rests.
+    """Claim a delivery for `lease` milliseconds. None: another worker has it, it has ended, or its receiver rests.
 
-    A receiver that could not be reached at all rests for `rest` milliseconds, so that one that is down does not hold up
-    the others with each thing that it is told.
+    A receiver that could not be reached rests for `rest` milliseconds, so that one that is down does not hold up the
+    others.
     """
-    columns: tuple[Any, ...] = (delivery, webhook.c.url, webhook.c.secret, accounts.c.account_id.label("name"))
+    columns: tuple[Any, ...] = (delivery, webhook.c.url, webhook.c.secret, accounts.c.public_id)
     same_webhook = (webhook.c.account_id == delivery.c.account_id) & (webhook.c.id == delivery.c.webhook_id)
     query = (
         select(*columns)
@@ -158,7 +158,7 @@ def claim_delivery(connection: Connection, delivery_id: str, lease: int, rest: i
         return None
     return ClaimedDelivery(
         row["account_id"],
-        row["name"],
+        row["public_id"],
         row["id"],
         row["webhook_id"],
         row["batch_id"],
@@ -179,27 +179,27 @@ def _is_resting(connection: Connection, row: RowMapping, since: int) -> bool:
 
 
 def finish_attempt(
-    connection: Connection, sent: ClaimedDelivery, state: str, wait: int, status: int, error: str
+    connection: Connection, claimed: ClaimedDelivery, state: str, wait: int, status: int, error: str
 ) -> None:
-    """Write down what became of an attempt; `wait` milliseconds from now it is due, or over and dropped.
+    """Store the outcome of an attempt; in `wait` milliseconds the delivery is due again, or dropped.
 
-    An attempt whose lease somebody else has taken by now is left alone.
+    Nothing is stored where another worker has claimed the delivery by now.
     """
     now = clock_ms(connection)
-    conditions = (delivery.c.account_id == sent.account, delivery.c.id == sent.id)
-    unchanged = (delivery.c.state == "sending", delivery.c.attempts == sent.attempts)
+    conditions = (delivery.c.account_id == claimed.account, delivery.c.id == claimed.id)
+    unchanged = (delivery.c.state == "sending", delivery.c.attempts == claimed.attempts)
     values = {"state": state, "due_at": now + wait, "status": status, "error": error, "updated_at": now}
     connection.execute(update(delivery).where(*conditions, *unchanged).values(values))
 
 
 def has_due(connection: Connection) -> bool:
-    """Whether there is anything for `due`: a look that takes no lock."""
+    """Whether there is anything for `take_due`. Takes no lock."""
     is_late = (delivery.c.state.in_(OPEN_STATES), delivery.c.due_at < clock_ms(connection))
     return connection.execute(select(delivery.c.id).where(*is_late).limit(1)).first() is not None
 
 
 def take_due(connection: Connection, limit: int = 500) -> list[str]:
-    """Take up deliveries that are due: to be tried again, left behind by a dead worker, or not heard of for too long."""
+    """Queue deliveries that are due: to be tried again, left behind by a dead worker, or with a message overdue."""
     now = clock_ms(connection)
     is_late = (delivery.c.state.in_(OPEN_STATES), delivery.c.due_at < now)
     first = select(delivery.c.account_id, delivery.c.id).where(*is_late).order_by(delivery.c.due_at).limit(limit)
@@ -212,7 +212,7 @@ def take_due(connection: Connection, limit: int = 500) -> list[str]:
 
 
 def drop_old(connection: Connection, limit: int = 5000) -> int:
-    """Drop deliveries that have been over for long enough; returns how many."""
+    """Drop deliveries that ended long enough ago; returns how many."""
     now = clock_ms(connection)
     is_late = (delivery.c.state.in_(ENDED_STATES), delivery.c.due_at < now)
     old = connection.execute(select(delivery.c.account_id, delivery.c.id).where(*is_late).limit(limit)).all()
@@ -222,6 +222,6 @@ def drop_old(connection: Connection, limit: int = 5000) -> int:
 
 
 def has_old(connection: Connection) -> bool:
-    """Whether there is anything for `drop`: a look that takes no lock."""
+    """Whether there is anything for `drop_old`. Takes no lock."""
     is_late = (delivery.c.state.in_(ENDED_STATES), delivery.c.due_at < clock_ms(connection))
     return connection.execute(select(delivery.c.id).where(*is_late).limit(1)).first() is not None

@@ -4,101 +4,51 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from storage.batch_transaction import (
-    SHORTEST_WAIT,
-    Answer,
-    BatchTransaction,
-    Chunk,
-    KeyTaken,
-    insert_start,
-)
-from storage.sql_dialect import sqlite_sql
+from storage.batch_transaction import SHORTEST_WAIT, Answer, BatchTransaction, Chunk, KeyTaken, insert_start
 from storage.sqlite.checkpoints import Checkpoints, checkpointing
 from storage.sqlite.connection import SqliteConnection
-from storage.sqlite.write_lock import WriteLock, begin_writing
+from storage.sqlite.dialect import sqlite_sql
+from storage.sqlite.file_locks import WriteLock, begin_writing
 
 # Rows of one INSERT: a step of the driver for each costs a sixth of the whole filling.
 ROWS_AN_INSERT = 64
 
 
-class WriteAccess(Protocol):
-    """How a batch comes to write: by itself (`OwnTransaction`), or as one of several (`storage.sqlite.group_commit.Member`)."""
+class SqliteBatchTransaction(BatchTransaction, SqliteConnection):
+    """While it stages, no lock is held. It writes alone (OwnBatchTransaction) or as a member of a group (group_commit.py)."""
+
+    # Whether the write transaction is this batch's alone.
+    owns_transaction: ClassVar[bool]
+
+    def __init__(self, pooled: PoolProxiedConnection, seconds_waited: float = 0.0) -> None:
+        SqliteConnection.__init__(self, pooled)
+        BatchTransaction.__init__(self, seconds_waited)
 
     @property
+    @abstractmethod
     def is_under_way(self) -> bool:
         """Whether a write transaction is open, which the batch is a part of from its beginning."""
 
-    @property
-    def owns_transaction(self) -> bool:
-        """Whether the transaction is this batch's alone."""
+    @abstractmethod
+    def _write(self, wait: float) -> AbstractContextManager[None]:
+        """The write transaction, committed at the end and taken back on an error. Raises Busy."""
 
-    def writing(
-        self, cursor: sqlite3.Cursor, wait: float, is_large: Callable[[], bool]
-    ) -> AbstractContextManager[None]:
-        """Write: committed at the end, taken back on an error. Raises Busy. `is_large`: whether many rows were written."""
-
-    def begin_again(self) -> None:
+    @abstractmethod
+    def _begin_again(self) -> None:
         """Take back all that the batch has written so far, and begin once more. Raises Busy."""
 
-    def end(self) -> None:
-        """Roll back what was staged and not written."""
-
-
-class OwnTransaction:
-    """A write transaction for one batch alone, with the machine-wide write lock."""
-
-    is_under_way = False
-    owns_transaction = True
-
-    def __init__(self, driver: sqlite3.Connection, lock: WriteLock, checkpoints: Checkpoints) -> None:
-        self._driver = driver
-        self._lock = lock
-        self._checkpoints = checkpoints
-
-    @contextmanager
-    def writing(self, cursor: sqlite3.Cursor, wait: float, is_large: Callable[[], bool]) -> Iterator[None]:
-        """The transaction. What a large batch wrote is moved into the file after its reply, not before."""
-        deadline = time.monotonic() + wait
-        with self._lock.held(wait):
-            begin_writing(self._driver, deadline - time.monotonic())
-            try:
-                yield
-                with checkpointing(self._driver, self._checkpoints if is_large() else None):
-                    cursor.execute("COMMIT")
-            except BaseException:
-                self._driver.rollback()
-                raise
-
-    def begin_again(self) -> None:
-        """The lock is still held, so nobody comes in between but other programs."""
-        self._driver.rollback()
-        begin_writing(self._driver, SHORTEST_WAIT)
-
-    def end(self) -> None:
-        """Roll back."""
-        if self._driver.in_transaction:
-            self._driver.rollback()
-
-
-class SqliteBatchTransaction(BatchTransaction, SqliteConnection):
-    """While it stages, no lock is held."""
-
-    def __init__(self, pooled: PoolProxiedConnection, access: WriteAccess, seconds_waited: float = 0.0) -> None:
-        SqliteConnection.__init__(self, pooled)
-        BatchTransaction.__init__(self, seconds_waited)
-        self._access = access
-
-    def begin(self, temporary: Sequence[str], connection_info: MutableMapping[Any, Any]) -> None:  # noqa: ARG002
+    def begin(self, temporary: Iterable[str], connection_info: MutableMapping[Any, Any]) -> None:  # noqa: ARG002
         """Empties the tables. A preview's rollback must not bring back what a large batch had in them, so that is committed."""
         self._temporary = frozenset(temporary)
-        joins = self._access.is_under_way
+        joins = self.is_under_way
         if not joins:
             self._cursor.execute("BEGIN")
         for table in temporary:
@@ -109,10 +59,9 @@ class SqliteBatchTransaction(BatchTransaction, SqliteConnection):
 
     def writing(self, account: int, wait: float) -> AbstractContextManager[None]:  # noqa: ARG002
         """Whatever the account: the file has one writer."""
-        if not self._access.is_under_way:
+        if not self.is_under_way:
             self._cursor.execute("COMMIT")
-        wait = max(wait - self._seconds_waited, SHORTEST_WAIT)
-        return self._access.writing(self._cursor, wait, lambda: self.is_large)
+        return self._write(max(wait - self._seconds_waited, SHORTEST_WAIT))
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -120,7 +69,7 @@ class SqliteBatchTransaction(BatchTransaction, SqliteConnection):
         try:
             yield
         except Exception as error:
-            self._access.begin_again()
+            self._begin_again()
             if isinstance(error, sqlite3.IntegrityError):
                 raise KeyTaken from error
             raise
@@ -129,13 +78,21 @@ class SqliteBatchTransaction(BatchTransaction, SqliteConnection):
         """The lock is held already."""
         return query()
 
-    def close(self) -> None:
-        """Roll back what was staged."""
-        self._cursor.close()
-        self._access.end()
+    def lock_rows(self, query: str, /, **values: object) -> None:
+        """The write lock is enough."""
+
+    def limit_idle_time(self, milliseconds: int) -> None:
+        """The staging holds no lock."""
+
+    def expect_few_rows(self, tables: Iterable[str]) -> None:
+        """Otherwise SQLite expects a million rows, and reads all customers for a Bloom filter before it looks for three."""
+        self._cursor.execute("ANALYZE temp")
+        for table in tables:
+            self._cursor.execute("INSERT INTO temp.sqlite_stat1(tbl, idx, stat) VALUES (?, NULL, '100')", (table,))
+        self._cursor.execute("ANALYZE temp.sqlite_master")
 
     def _translated(self, statement: str) -> str:
-        return sqlite_sql(statement, or_rollback=self._access.owns_transaction)
+        return sqlite_sql(statement, or_rollback=self.owns_transaction)
 
     def _fill(self, table: str, columns: Sequence[str], first: Chunk, rest: Iterator[Chunk]) -> None:
         start, width = insert_start(table, columns), len(columns)
@@ -158,3 +115,39 @@ class SqliteBatchTransaction(BatchTransaction, SqliteConnection):
             yield
         finally:
             self._cursor.execute(f"PRAGMA cache_size = {size}")
+
+
+class OwnBatchTransaction(SqliteBatchTransaction):
+    """A write transaction for one batch alone, with the machine-wide write lock."""
+
+    is_under_way = False
+    owns_transaction = True
+
+    def __init__(self, pooled: PoolProxiedConnection, lock: WriteLock, checkpoints: Checkpoints) -> None:
+        super().__init__(pooled)
+        self._lock = lock
+        self._checkpoints = checkpoints
+
+    @contextmanager
+    def _write(self, wait: float) -> Iterator[None]:
+        """What a large batch wrote is moved into the file after its reply, not before."""
+        deadline = time.monotonic() + wait
+        with self._lock.held(wait):
+            begin_writing(self._driver, deadline - time.monotonic())
+            try:
+                yield
+                with checkpointing(self._driver, self._checkpoints if self.is_large else None):
+                    self._cursor.execute("COMMIT")
+            except BaseException:
+                self._driver.rollback()
+                raise
+
+    def _begin_again(self) -> None:
+        """The lock is still held, so no other process comes in between but foreign programs."""
+        self._driver.rollback()
+        begin_writing(self._driver, SHORTEST_WAIT)
+
+    def close(self) -> None:
+        self._cursor.close()
+        if self._driver.in_transaction:
+            self._driver.rollback()

@@ -11,8 +11,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from storage.sql_connection import Result, SqlConnection
-from storage.sql_dialect import sqlite_sql
-from storage.sqlite.write_lock import begin_writing
+from storage.sqlite.dialect import SqliteDialect, sqlite_sql
+from storage.sqlite.file_locks import begin_writing
 
 CONNECTIONS_KEPT, CONNECTIONS_AT_MOST = 8, 64
 # Reads of a few rows at once in a process; the others wait in the pool's line.
@@ -29,12 +29,15 @@ DEADLINE = "tillgate_deadline"
 class SqliteConnection(SqlConnection):
     """One connection to the file. Every statement runs at once."""
 
-    sqlite = True
+    dialect = SqliteDialect()
 
     def __init__(self, pooled: PoolProxiedConnection) -> None:
         driver: Any = pooled.driver_connection
         self._driver: sqlite3.Connection = driver
         self._cursor = self._driver.cursor()
+
+    def clock_ms(self) -> int:
+        return time.time_ns() // 1_000_000
 
     def flush(self) -> None:
         """Nothing waits."""

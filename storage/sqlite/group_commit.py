@@ -1,8 +1,8 @@
 """Group commit: small batches of a process that wait for SQLite's one writer share a transaction, and one wait for the disk.
 
-They take turns on one connection, each as a member of the group. The first that writes takes the write lock and begins the
-transaction. Each writes behind a savepoint of its own. The one that finds nobody waiting behind it commits for all, and none
-of them replies before that. An error takes back what its own batch wrote; when the commit fails, all of them have failed.
+They use one connection, one after another, each as a member of the group. The first that writes takes the write lock and
+begins the transaction. Each writes behind a savepoint of its own. The last in line commits for all, and none of them replies
+before that. An error takes back what its own batch wrote; when the commit fails, all of them have failed.
 
 With eight clients a process writes a quarter more batches a second, with 64 half as many again.
 """
@@ -23,7 +23,7 @@ from storage import staging
 from storage.batch_transaction import BatchTransaction
 from storage.fair_locks import FairLocks, held_lock
 from storage.sqlite.batch_transaction import SqliteBatchTransaction
-from storage.sqlite.write_lock import WriteLock, begin_writing
+from storage.sqlite.file_locks import WriteLock, begin_writing
 
 # A group ends with so many members or after so many seconds, for other processes wait for the write lock.
 MEMBERS_AT_MOST = 16
@@ -84,7 +84,7 @@ class CommitGroups:
         return self._connection
 
     def close(self) -> None:
-        """Close the connection, which nobody uses."""
+        """Close the connection, which is not in use."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -114,7 +114,7 @@ class CommitGroups:
             self._end(error)
 
     def leave_connection(self) -> None:
-        """Let the next one have the connection; where nobody waits for it, or the group is full, commit first."""
+        """Hand the connection to the next one; where none waits for it, or the group is full, commit first."""
         group = self._group
         if group is not None and not group.is_full and self._line.hand_over(CONNECTION):
             return
@@ -147,14 +147,14 @@ class CommitGroups:
             group.end(error)
 
 
-class Member:
-    """A small batch's way to write (see storage.sqlite.batch_transaction.WriteAccess)."""
+class GroupedBatchTransaction(SqliteBatchTransaction):
+    """A small batch, a member of a group."""
 
     owns_transaction = False
 
-    def __init__(self, groups: CommitGroups, driver: sqlite3.Connection) -> None:
+    def __init__(self, pooled: PoolProxiedConnection, groups: CommitGroups, seconds_waited: float) -> None:
+        super().__init__(pooled, seconds_waited)
         self._groups = groups
-        self._driver = driver
         self.has_left = False
 
     @property
@@ -163,37 +163,38 @@ class Member:
         return self._groups.group is not None
 
     @contextmanager
-    def writing(self, cursor: sqlite3.Cursor, wait: float, _is_large: Callable[[], bool]) -> Iterator[None]:
+    def _write(self, wait: float) -> Iterator[None]:
         """Write as a member of the group, or begin one. Ends when that is committed; others have the connection then."""
         group = self._groups.group or self._groups.begin(self._driver, wait)
-        cursor.execute("SAVEPOINT member")
+        self._cursor.execute("SAVEPOINT member")
         try:
             yield
-            cursor.execute("RELEASE member")
+            self._cursor.execute("RELEASE member")
         except BaseException as error:
-            self._take_back(cursor, error)
+            self._take_back(error)
             raise
         # A statement that was not read to its end would keep the transaction open.
-        cursor.close()
+        self._cursor.close()
         commit = group.join()
         self.has_left = True
         self._groups.leave_connection()
         group.wait(commit)
 
-    def begin_again(self) -> None:
+    def _begin_again(self) -> None:
         """What others have written in the same transaction stays."""
         self._driver.execute("ROLLBACK TO member")
 
-    def end(self) -> None:
-        """Roll back what was staged, unless somebody else has the connection by now."""
+    def close(self) -> None:
+        """Roll back what was staged, unless another batch has the connection by now."""
+        self._cursor.close()
         if not self.has_left and not self.is_under_way and self._driver.in_transaction:
             self._driver.rollback()
 
-    def _take_back(self, cursor: sqlite3.Cursor, cause: BaseException) -> None:
+    def _take_back(self, cause: BaseException) -> None:
         """Take back what this member wrote; where that cannot be done, what the group has written."""
         try:
-            cursor.execute("ROLLBACK TO member")
-            cursor.execute("RELEASE member")
+            self._cursor.execute("ROLLBACK TO member")
+            self._cursor.execute("RELEASE member")
         except sqlite3.Error as error:
             # On some errors, such as a full disk, SQLite has rolled back all of it by itself.
             self._groups.fail(self._driver, cause if isinstance(cause, sqlite3.Error) else error)
@@ -203,16 +204,15 @@ class Member:
 def grouped(groups: CommitGroups, wait: float) -> Iterator[BatchTransaction]:
     """A batch transaction that shares its commit. Waits at most `wait` seconds for the connection, then raises Busy."""
     started = time.monotonic()
-    connection = groups.take_connection(wait)
-    driver: Any = connection.driver_connection
-    member = Member(groups, driver)
+    pooled = groups.take_connection(wait)
+    has_left = False
     try:
-        work = SqliteBatchTransaction(connection, member, time.monotonic() - started)
+        work = GroupedBatchTransaction(pooled, groups, time.monotonic() - started)
         try:
-            staging.prepare_tables(work, connection.info)
-            yield work
+            with staging.prepared(work, pooled.info):
+                yield work
         finally:
-            work.close()
+            has_left = work.has_left
     finally:
-        if not member.has_left:
+        if not has_left:
             groups.leave_connection()

@@ -1,12 +1,13 @@
-"""Apply what `back`, `restore` and `rekey` say (storage/undo/plan_sql.py): an undo's writes, by set."""
+"""Apply what `undo_customer`, `undo_value` and `undo_key` say (storage/undo/plan_sql.py): an undo's writes, by set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from storage import unique_values as unique_values
+from storage import unique_values
 from storage.batch_transaction import BatchTransaction
+from storage.sql_dialect import dump_document, parse_document
 from storage.tables import DOCUMENT_COLUMNS, HAD_COLUMNS, IMAGE_COLUMNS
 from storage.tables import KEY_COLUMNS as ALL_KEYS
 from storage.undo.plan_sql import (
@@ -14,13 +15,10 @@ from storage.undo.plan_sql import (
     FROM_UNDO_VALUES,
     IN_RANGE,
     KEY_COLUMNS,
-    VALUE_COLUMNS,
     ChangeRange,
     CreatedCustomers,
-    ImageSource,
     UndoCounts,
-    dump_document,
-    parse_document,
+    UndoKind,
 )
 
 
@@ -35,11 +33,11 @@ def apply_undo(
     *,
     has_undo_keys: bool,
 ) -> tuple[int, int]:
-    """Apply `back`: images first, then removals, fields, keys, points and enrolments. `undo` is the undo's own change.
+    """Apply the plan: images first, then removals, fields, keys, points and enrolments. `undo` is the undo's own change.
 
-    `rekeyed`: whether `rekey` asks for anything. Returns between which numbers the removed customers lie.
+    `has_undo_keys`: whether `undo_key` has any. Returns between which numbers the removed customers lie.
     """
-    values: dict[str, object] = {"account": span.account, "undo": undo, "now": now}
+    values: dict[str, object] = {**span.values, "undo": undo, "now": now}
     work.execute(TAKE_UNDO_IMAGES, **values)
     removed = _remove_created(work, undo_counts.made, values)
     if has_undo_keys:
@@ -51,7 +49,7 @@ def apply_undo(
                 **values,
             )
     for source in (FROM_IMAGES, FROM_UNDO_VALUES) if work.filled("undo_value") else (FROM_IMAGES,):
-        work.execute(_restore_statement(source, work.sqlite), **values, **span.range)
+        work.execute(work.dialect.restore_customers(source), **values)
     if undo_counts.away:
         work.execute(REVIVE_CUSTOMERS, **values)
     if has_undo_keys:
@@ -63,7 +61,7 @@ def apply_undo(
                 **values,
             )
     if campaigns:
-        work.execute(TAKE_POINTS_BACK, **(values | span.values))
+        work.execute(TAKE_POINTS_BACK, **values)
         if undo_counts.away:
             for campaign in campaigns:
                 work.execute(ENROL_AGAIN, account=span.account, campaign=campaign)
@@ -77,9 +75,11 @@ def _remove_created(
     if made is not None:
         work.execute(f"{REMOVE_CUSTOMERS} AND id BETWEEN :first AND :last", **(values | made.values))
         return made.first, made.last
-    work.execute(f"{REMOVE_CUSTOMERS} AND id IN (SELECT id FROM undo_customer WHERE kind = 'remove')", **values)
+    work.execute(
+        f"{REMOVE_CUSTOMERS} AND id IN (SELECT id FROM undo_customer WHERE kind = '{UndoKind.REMOVE}')", **values
+    )
     first, last = work.one(
-        "SELECT coalesce(min(id), 0), coalesce(max(id), -1) FROM undo_customer WHERE kind = 'remove'"
+        f"SELECT coalesce(min(id), 0), coalesce(max(id), -1) FROM undo_customer WHERE kind = '{UndoKind.REMOVE}'"
     )
     return int(first), int(last)
 
@@ -87,66 +87,24 @@ def _remove_created(
 def _undo_enrolments(
     work: BatchTransaction, account: int, undo: int, campaigns: Sequence[int], sign: int, made: CreatedCustomers | None
 ) -> None:
-    """Give the uses of campaigns back, and of the first one its points: the undo's own entries are in the ledger by now."""
+    """Take the uses of campaigns back, and the points of the first one: the undo's own entries are in the ledger by now."""
     first, last = (0, -1) if made is None else (made.first, made.last)
     if made is not None:
-        # Whatever they have is of what is undone: nothing is left of it.
+        # Whatever they have comes from what is undone.
         work.execute(
             "DELETE FROM enrolment WHERE account_id = :account AND customer_id BETWEEN :first AND :last",
             account=account,
             **made.values,
         )
-    for place, campaign in enumerate(campaigns):
-        statement = _undo_enrolment_statement(points=place == 0, sqlite=work.sqlite)
+    for position, campaign in enumerate(campaigns):
+        statement = work.dialect.undo_enrolments(points=position == 0)
         work.execute(statement, account=account, campaign=campaign, undo=undo, sign=sign, first=first, last=last)
-
-
-def _undo_enrolment_statement(*, points: bool, sqlite: bool) -> str:
-    sums = (
-        "SELECT sum(e.amount) FROM ledger_entry e WHERE e.account_id = :account AND e.change = :undo "
-        "AND e.customer_id = enrolment.customer_id"
-    )
-    if not points or sqlite:
-        return (
-            "UPDATE {or_all}enrolment SET uses = uses + :sign, "
-            f"balance = balance + {f'coalesce(({sums}), 0)' if points else '0'} "
-            "WHERE account_id = :account AND campaign_id = :campaign AND customer_id IN (SELECT id FROM undo_customer)"
-        )
-    # Here a sum for each enrolment costs three times as much as all of them at once. Of a ledger that was filled just now
-    # PostgreSQL expects one row, and would go through all of them for each enrolment; not where it is joined fully.
-    return (
-        "UPDATE enrolment SET uses = uses + :sign, balance = balance + coalesce(k.points, 0) FROM (SELECT k.id, p.points "
-        "FROM undo_customer k FULL JOIN (SELECT e.customer_id, sum(e.amount) AS points FROM ledger_entry e "
-        "WHERE e.account_id = :account AND e.change = :undo AND e.customer_id NOT BETWEEN :first AND :last "
-        "GROUP BY e.customer_id) p ON p.customer_id = k.id OFFSET 0) k "
-        "WHERE enrolment.account_id = :account AND enrolment.campaign_id = :campaign AND enrolment.customer_id = k.id"
-    )
-
-
-def _restore_statement(source: ImageSource, sqlite: bool) -> str:
-    where = f"{source.where} AND k.differs = 1"
-    if not sqlite:
-        settings = ", ".join(f"{name} = b.{name}" for name in VALUE_COLUMNS)
-        # Which of its keys to find images by is a guess while there are no statistics of new ones: it read the account's.
-        range_condition = " AND b.change BETWEEN :oldest AND :newest" if source is FROM_IMAGES else ""
-        return (
-            f"UPDATE customer c SET {settings}, removed = NULL, updated_at = :now FROM undo_customer k JOIN {source.joined} "
-            f"WHERE c.account_id = :account AND c.id = k.id AND {where}{range_condition}"
-        )
-    # No upsert as in storage/apply.py, of which SQLite would keep copies of all pages (see `whole` in spelling.py).
-    names = ", ".join(f"b.{name}" for name in VALUE_COLUMNS)
-    return (
-        f"UPDATE {{or_all}}customer SET ({', '.join(VALUE_COLUMNS)}) = "
-        f"(SELECT {names} FROM undo_customer k {{then}} {source.joined} "
-        "WHERE k.id = customer.id), removed = NULL, updated_at = :now "
-        f"WHERE id IN (SELECT k.id FROM {source.listed} WHERE {where})"
-    )
 
 
 def rewrite_unique_values(
     work: BatchTransaction, account: int, undo: int, uniques: Sequence[int], made: CreatedCustomers | None
 ) -> None:
-    """Bring the table of unique values in line; a value that somebody else has by now stays what it was before the undo."""
+    """Write the table of unique values anew; a value that somebody else has by now stays what it was before the undo."""
     if not uniques:
         return
     blocked_rows = list(
@@ -154,8 +112,8 @@ def rewrite_unique_values(
             f"SELECT r.id, r.kind, c.custom_fields, {_had_document('custom_fields')}, c.attributes, "
             f"{_had_document('attributes')} "
             "FROM undo_key r "
-            "{then} customer c ON c.account_id = :account AND c.id = r.id "
-            "{then} snapshot i ON i.account_id = :account AND i.change = :undo AND i.customer_id = r.id "
+            "{join} customer c ON c.account_id = :account AND c.id = r.id "
+            "{join} snapshot i ON i.account_id = :account AND i.change = :undo AND i.customer_id = r.id "
             "WHERE r.blocked = 1 AND r.kind NOT IN ('code', 'card_number', 'username_key') AND c.removed IS NULL",
             account=account,
             undo=undo,
@@ -174,8 +132,8 @@ def rewrite_unique_values(
             f"UPDATE customer SET {name} = CAST(:document AS {{json}}) WHERE account_id = :account AND id = :id",
             [
                 {"id": number, "account": account, "document": dump_document(restored_document)}
-                for (place, number), restored_document in documents.items()
-                if place == name
+                for (document, number), restored_document in documents.items()
+                if document == name
             ],
         )
     work.execute(
@@ -189,17 +147,17 @@ def rewrite_unique_values(
             **made.values,
         )
     for number in uniques:
-        value = unique_values.value_sql(number, "c", work.sqlite)
+        value = unique_values.value_sql(number, "c")
         work.execute(
             f"INSERT INTO unique_value(account_id, number, value, customer_id) SELECT :account, {number}, {value}, c.id "
-            f"FROM undo_customer k {{then}} customer c ON c.account_id = :account AND c.id = k.id "
+            f"FROM undo_customer k {{join}} customer c ON c.account_id = :account AND c.id = k.id "
             f"WHERE c.removed IS NULL AND {value} IS NOT NULL",
             account=account,
         )
 
 
 def _had_document(document: str) -> str:
-    # Who was away had no unique values.
+    # A removed customer has no unique values.
     return f"CASE WHEN i.removed IS NULL THEN i.{document} ELSE CAST('{{}}' AS {{json}}) END"
 
 
@@ -208,26 +166,27 @@ _IMAGE_VALUES = ", ".join(
     f"coalesce(c.{name}, c.{_HAD_COLUMN_OF[name]})" if name in _HAD_COLUMN_OF else f"c.{name}" for name in IMAGE_COLUMNS
 )
 TAKE_UNDO_IMAGES = (
-    f"INSERT {{or_all}}INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE_COLUMNS)}, removed) "
-    f"SELECT :account, :undo, c.id, {_IMAGE_VALUES}, c.removed FROM undo_customer k {{then}} {{customer}} = k.id "
-    "WHERE k.kind <> 'remove'"
+    f"INSERT {{or_rollback}}INTO snapshot(account_id, change, customer_id, {', '.join(IMAGE_COLUMNS)}, removed) "
+    f"SELECT :account, :undo, c.id, {_IMAGE_VALUES}, c.removed FROM undo_customer k {{join}} {{customer}} = k.id "
+    f"WHERE k.kind <> '{UndoKind.REMOVE}'"
 )
-# Who is removed is an image already: a copy would cost a third of the undo.
+# A removed customer is its own image: a copy would cost a third of the undo.
 REMOVE_CUSTOMERS = (
-    f"UPDATE {{or_all}}customer SET {', '.join(f'{had} = {name}, {name} = NULL' for name, had in _HAD_COLUMN_OF.items())}, "
-    "removed = :undo, updated_at = :now WHERE account_id = :account"
+    f"UPDATE {{or_rollback}}customer SET {', '.join(f'{had} = {name}, {name} = NULL' for name, had in _HAD_COLUMN_OF.items())}"
+    ", removed = :undo, updated_at = :now WHERE account_id = :account"
 )
 ENROL_AGAIN = (
     "INSERT INTO enrolment(account_id, customer_id, campaign_id, balance, uses) SELECT :account, k.id, :campaign, 0, 0 "
-    "FROM undo_customer k WHERE k.kind IN ('revive', 'gone') ON CONFLICT(account_id, customer_id, campaign_id) DO NOTHING"
+    f"FROM undo_customer k WHERE k.kind IN ('{UndoKind.REVIVE}', '{UndoKind.LOST}') "
+    "ON CONFLICT(account_id, customer_id, campaign_id) DO NOTHING"
 )
 REVIVE_CUSTOMERS = (
-    f"UPDATE {{or_all}}customer SET {', '.join(f'{had} = NULL' for had in HAD_COLUMNS)}, removed = NULL, updated_at = :now "
-    "WHERE account_id = :account AND id IN (SELECT id FROM undo_customer WHERE kind = 'revive')"
+    f"UPDATE {{or_rollback}}customer SET {', '.join(f'{had} = NULL' for had in HAD_COLUMNS)}, removed = NULL, "
+    f"updated_at = :now WHERE account_id = :account AND id IN (SELECT id FROM undo_customer WHERE kind = '{UndoKind.REVIVE}')"
 )
 TAKE_POINTS_BACK = (
-    'INSERT {or_all}INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
+    'INSERT {or_rollback}INTO ledger_entry(account_id, change, customer_id, "row", campaign_id, item_id, amount, created_at) '
     'SELECT :account, :undo, e.customer_id, e."row", e.campaign_id, e.item_id, -e.amount, :now FROM change h '
-    "{then} ledger_entry e ON e.account_id = :account AND e.change = h.change "
+    "{join} ledger_entry e ON e.account_id = :account AND e.change = h.change "
     f"WHERE {IN_RANGE}"
 )

@@ -1,26 +1,27 @@
-"""Keys and unique values that an undo gives back (`rekey`), and whether somebody else has them by now."""
+"""Keys and unique values that an undo restores (`undo_key`), and whether somebody else has them by now."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from storage import unique_values as unique_values
+from storage import unique_values
 from storage.batch_transaction import BatchTransaction
+from storage.sql_dialect import parse_document
 from storage.tables import DOCUMENT_COLUMNS
-from storage.undo.plan_sql import FROM_IMAGES, FROM_UNDO_VALUES, KEY_COLUMNS, VALUE_COLUMNS, parse_document
+from storage.undo.plan_sql import FROM_IMAGES, FROM_UNDO_VALUES, KEY_COLUMNS, VALUE_COLUMNS, UndoKind
 
 
 def fill_undo_keys(work: BatchTransaction, account: int, uniques: Sequence[int]) -> int:
-    """Fill `rekey` with the keys and unique values that customers shall have again, and mark those somebody else has.
+    """Fill `undo_key` with the keys and unique values that customers shall have again, and mark those somebody else has.
 
-    Returns how many were asked for.
+    Returns how many they are.
     """
     kinds = [(name, f"b.{name}", f"c.{name}", f"b.{name}") for name in ("code", "card_number")]
     # A user name that is only spelled in another case has the same key.
     kinds.append(("username_key", "b.username_key", "c.username_key", "b.customer_username"))
     for number in uniques:
-        before, current = (unique_values.value_sql(number, side, work.sqlite) for side in ("b", "c"))
+        before, current = (unique_values.value_sql(number, side) for side in ("b", "c"))
         kinds.append((unique_values.field_name(number), before, current, before))
     keys_to_restore = 0
     sources = [(FROM_IMAGES, "k.has_key = 1 AND ")] + [(FROM_UNDO_VALUES, "")] * work.filled("undo_value")
@@ -31,16 +32,16 @@ def fill_undo_keys(work: BatchTransaction, account: int, uniques: Sequence[int])
                 differs = f"({differs} OR b.customer_username {{differs}} c.customer_username)"
             keys_to_restore += work.execute(
                 f"INSERT INTO undo_key(id, change, kind, value, shown, blocked) SELECT k.id, k.change, '{kind}', {before}, "
-                f"{shown}, 0 FROM undo_customer k {{then}} {source.joined} "
-                "{then} customer c ON c.account_id = :account AND c.id = k.id "
+                f"{shown}, 0 FROM undo_customer k {{join}} {source.joined} "
+                "{join} customer c ON c.account_id = :account AND c.id = k.id "
                 f"WHERE {key_condition}{source.where} AND {differs}",
                 account=account,
             )
-    for kind, before, shown in _keys_of_removed(uniques, work.sqlite):
+    for kind, before, shown in _keys_of_removed(uniques):
         keys_to_restore += work.execute(
             f"INSERT INTO undo_key(id, change, kind, value, shown, blocked) SELECT k.id, k.change, '{kind}', {before}, "
-            f"{shown}, 0 FROM undo_customer k {{then}} customer c ON c.account_id = :account AND c.id = k.id "
-            f"WHERE k.kind = 'revive' AND {before} IS NOT NULL",
+            f"{shown}, 0 FROM undo_customer k {{join}} customer c ON c.account_id = :account AND c.id = k.id "
+            f"WHERE k.kind = '{UndoKind.REVIVE}' AND {before} IS NOT NULL",
             account=account,
         )
     if keys_to_restore:
@@ -50,29 +51,28 @@ def fill_undo_keys(work: BatchTransaction, account: int, uniques: Sequence[int])
     return keys_to_restore
 
 
-def _keys_of_removed(uniques: Sequence[int], sqlite: bool) -> Iterator[tuple[str, str, str]]:
-    """Kinds of keys and unique values, where customers that were removed keep them, and as they are written."""
+def _keys_of_removed(uniques: Sequence[int]) -> Iterator[tuple[str, str, str]]:
+    """(kind, where a removed customer has the key, the same as it is written) of keys and unique values."""
     for name in KEY_COLUMNS:
         yield name, f"c.had_{name}", "c.had_customer_username" if name == "username_key" else f"c.had_{name}"
     for number in uniques:
-        value = unique_values.value_sql(number, "c", sqlite)
+        value = unique_values.value_sql(number, "c")
         yield unique_values.field_name(number), value, value
 
 
 def has_rivals(work: BatchTransaction) -> bool:
     """Whether two customers shall have the same key again, which the newer of their changes decides."""
     return bool(
-        work.all(
-            "SELECT 1 FROM undo_key WHERE value IS NOT NULL GROUP BY kind, value HAVING count(*) > 1 LIMIT 1",
-        )
+        work.all("SELECT 1 FROM undo_key WHERE value IS NOT NULL GROUP BY kind, value HAVING count(*) > 1 LIMIT 1")
     )
 
 
 def _mark_blocked(work: BatchTransaction, account: int, uniques: Sequence[int]) -> None:
-    # A key is to be had when nobody holds it, or its holder gives it up; who is blocked gives nothing up: again. What a
-    # holder gives up for an older change comes too late.
+    # A key is free when nobody holds it, or its holder gives it up. A blocked holder gives nothing up, so that this is
+    # repeated until nothing changes. What a holder gives up for an older change comes too late.
     gives_up = (
-        "EXISTS (SELECT 1 FROM undo_customer g WHERE g.id = {owner} AND g.kind = 'remove' AND g.change >= undo_key.change) "
+        f"EXISTS (SELECT 1 FROM undo_customer g WHERE g.id = {{owner}} AND g.kind = '{UndoKind.REMOVE}' "
+        "AND g.change >= undo_key.change) "
         "OR EXISTS (SELECT 1 FROM undo_key g WHERE g.id = {owner} AND g.kind = undo_key.kind AND g.blocked = 0 "
         "AND g.change >= undo_key.change)"
     )
@@ -88,27 +88,28 @@ def _mark_blocked(work: BatchTransaction, account: int, uniques: Sequence[int]) 
         f"AND o.value = undo_key.value AND o.customer_id <> undo_key.id AND NOT ({gives_up.format(owner='o.customer_id')}))"
         for number in uniques
     ]
-    # Without its code a customer cannot come back, and gives none of its other keys up or asks for them.
+    # Without its code a customer cannot come back, and neither gives up nor needs its other keys.
     blocked_codes = "SELECT id FROM undo_key WHERE kind = 'code' AND blocked = 1"
     statements += [
-        f"UPDATE undo_customer SET kind = 'gone', blocked = 1 WHERE kind = 'revive' AND id IN ({blocked_codes})",
+        f"UPDATE undo_customer SET kind = '{UndoKind.LOST}', blocked = 1 WHERE kind = '{UndoKind.REVIVE}' "
+        f"AND id IN ({blocked_codes})",
         "UPDATE undo_key SET blocked = 2 WHERE blocked <> 2 AND kind <> 'code' "
-        "AND id IN (SELECT id FROM undo_customer WHERE kind = 'gone' AND blocked = 1)",
+        f"AND id IN (SELECT id FROM undo_customer WHERE kind = '{UndoKind.LOST}' AND blocked = 1)",
     ]
     while sum(work.execute(statement, account=account) for statement in statements):
         pass
 
 
 def list_blocked(work: BatchTransaction, account: int) -> Iterator[tuple[int, str, str, str | None]]:
-    """(customer, its code, kind of key, what stands now) of keys to give back that somebody else has by now."""
-    unique = "json_extract(c.custom_fields, '$.' || r.kind)" if work.sqlite else "c.custom_fields ->> r.kind"
+    """(customer, its code, kind of key, what stands now) of keys to restore that somebody else has by now."""
     uma = unique_values.UMA_ADDRESS
-    attribute = f"WHEN '{unique_values.field_name(uma)}' THEN {unique_values.value_sql(uma, 'c', work.sqlite)}"
+    attribute = f"WHEN '{unique_values.field_name(uma)}' THEN {unique_values.value_sql(uma, 'c')}"
     return work.rows(
         "SELECT r.id, coalesce(c.code, b.code, c.had_code), r.kind, CASE WHEN c.removed IS NOT NULL THEN NULL "
         "ELSE CASE r.kind WHEN 'code' THEN c.code "
         "WHEN 'card_number' THEN c.card_number WHEN 'username_key' THEN c.customer_username "
-        f"{attribute} ELSE {unique} END END FROM undo_key r {{then}} customer c ON c.account_id = :account AND c.id = r.id "
+        f"{attribute} ELSE c.custom_fields ->> r.kind END END FROM undo_key r "
+        "{join} customer c ON c.account_id = :account AND c.id = r.id "
         "LEFT JOIN snapshot b ON b.account_id = :account AND b.change = r.change AND b.customer_id = r.id "
         "WHERE r.blocked = 1 ORDER BY r.id, r.kind",
         account=account,
@@ -116,13 +117,14 @@ def list_blocked(work: BatchTransaction, account: int) -> Iterator[tuple[int, st
 
 
 def unmark_blocked_only(work: BatchTransaction, account: int) -> None:
-    """Take the mark of `moved` from customers in whom only a value differs that somebody else has now."""
+    """Take the mark `differs` from customers in whom only a value differs that somebody else has now."""
     blocked_values: dict[int, list[Any]] = {}
     names = ", ".join(f"{side}.{name}" for name in DOCUMENT_COLUMNS for side in ("b", "c"))
     for source in (FROM_IMAGES, FROM_UNDO_VALUES):
         for number, kind, *documents in work.rows(
-            f"SELECT k.id, r.kind, {names} FROM undo_key r {{then}} undo_customer k ON k.id = r.id AND k.kind = 'field' "
-            f"{{then}} {source.joined} {{then}} customer c ON c.account_id = :account AND c.id = k.id "
+            f"SELECT k.id, r.kind, {names} FROM undo_key r {{join}} undo_customer k ON k.id = r.id "
+            f"AND k.kind = '{UndoKind.RESTORE}' "
+            f"{{join}} {source.joined} {{join}} customer c ON c.account_id = :account AND c.id = k.id "
             f"WHERE r.blocked = 1 AND r.kind NOT IN ({_NAMED_KEYS}) AND {source.where} AND NOT ({_REST_DIFFERS})",
             account=account,
         ):
@@ -132,7 +134,7 @@ def unmark_blocked_only(work: BatchTransaction, account: int) -> None:
     without_difference = [number for number, (before, current) in blocked_values.items() if before == current]
     if without_difference:
         work.execute("DELETE FROM rejected_row")
-        work.fill("rejected_row", ("row",), [[(number,) for number in without_difference]])
+        work.fill_rows("rejected_row", ("row",), ((number,) for number in without_difference))
         work.execute('UPDATE undo_customer SET differs = 0 WHERE id IN (SELECT "row" FROM rejected_row)')
 
 
@@ -143,7 +145,7 @@ _REST_DIFFERS = " OR ".join(
 
 
 def _document_values(documents: Sequence[Any]) -> dict[tuple[str, str], Any]:
-    """All values of a customer's DOCUMENTS, by document and key."""
+    """All values of a customer's documents, by document and key."""
     return {
         (name, key): value
         for name, document_text in zip(DOCUMENT_COLUMNS, documents, strict=True)

@@ -20,7 +20,7 @@ from app import create_app
 from crypto.digests import Digests
 from importing.context import Context
 from storage import migrate
-from storage.engine import Database
+from storage.engine import open_database
 from tests.cases.legacy.case_files import Case
 from tests.cases.legacy.placeholders import Placeholders
 from tests.cases.replay import replay
@@ -81,7 +81,7 @@ def opened_world() -> Iterator[tuple[World, TestApp]]:
     """A new SQLite database with the demo accounts, and the application on it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        database = Database(f"sqlite:///{folder / 'tillgate.db'}", folder)
+        database = open_database(f"sqlite:///{folder / 'tillgate.db'}", folder)
         migrate.upgrade(database)
         context = Context(database=database, digests=Digests(SECRET), queue=HeldQueue())
         world = World(context, open_accounts(context)[0])

@@ -94,7 +94,7 @@ def test_an_import_and_its_neighbours_undo_at_once(actual: Actual) -> None:
 
 
 @pytest.mark.parametrize("wait", [0.05, 0.3])
-def test_who_waits_too_long_is_told_that_the_account_is_busy(actual: Actual, wait: float) -> None:
+def test_a_sender_who_waits_too_long_gets_busy(actual: Actual, wait: float) -> None:
     actual.reset()
     hasty = Actual(replace(actual.context, write_wait=wait))
     held, done = threading.Event(), threading.Event()

@@ -129,7 +129,7 @@ class TestLifeAndDeath:
             assert CREDENTIALS in server.exchange(b"GET /" + END)
             assert server.stop()[:2] == (0, "")
 
-    def test_port_in_use_is_told_in_a_sentence(self, server: Server) -> None:
+    def test_port_in_use_is_reported_in_a_sentence(self, server: Server) -> None:
         port = server.url.rpartition(":")[2]
         ended = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-P", "-c", PROGRAM, "serve", "--port", port],

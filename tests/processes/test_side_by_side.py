@@ -66,7 +66,7 @@ def test_all_of_them_are_imported_in_the_end(context: Context, accounts: tuple[D
     assert [future.result().counts.new for future in waiting] == [1] * MANY
 
 
-def test_who_waits_in_vain_is_told_so_in_time(context: Context, accounts: tuple[Demo, Demo]) -> None:
+def test_who_waits_in_vain_is_refused_in_time(context: Context, accounts: tuple[Demo, Demo]) -> None:
     impatient = replace(context, write_wait=2 * SHORT)
     with many_waiting(impatient, accounts[0]) as waiting:
         for future in waiting:

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import cli
-from storage import schema_revision
+from storage import migrate
 from tests.conftest import Blank
 from tests.support.command_line import CommandLine, installation
 
@@ -73,6 +73,6 @@ def test_account_list_loads_settings_and_store_only(tillgate: CommandLine, form:
 
 def test_newest_revision_is_alembics_head() -> None:
     config = Config()
-    config.set_main_option("script_location", str(schema_revision.MIGRATIONS))
+    config.set_main_option("script_location", str(migrate.MIGRATIONS))
     config.set_main_option("path_separator", "os")
-    assert schema_revision.newest() == ScriptDirectory.from_config(config).get_current_head()
+    assert migrate.newest_revision() == ScriptDirectory.from_config(config).get_current_head()

@@ -29,7 +29,7 @@ from server.installation import open_context
 from server.job_worker import JobWorker
 from settings import Settings
 from storage.engine import Busy, Database, Kind
-from storage.tables_jobs import job
+from storage.tables import job
 from tests.conftest import settings_for
 from tests.support.demo_accounts import Demo, open_accounts
 from tests.support.gateway_process import PROGRAM, serving
@@ -46,10 +46,10 @@ KILLS = 60 if SOAK else 6
 ROWS = 100_000 if SOAK else 10_000
 # Of a job that is still at work when something happens to its worker.
 MANY = 12 * ROWS if SOAK else 6 * ROWS
-# As many borders between portions, with less to write: the workers' portions are small.
+# As many borders between chunks, with less to write: the workers' chunks are small.
 SMALL = f"from importing.jobs import chunk; chunk.FIRST_CHUNK_ROWS = chunk.MAX_CHUNK_ROWS = {ROWS // 10}; "
 WORKER = PROGRAM if SOAK else SMALL + PROGRAM
-# More than the servers, whose portions are as they come, can write before they are stopped.
+# More than the servers, whose chunks are as they come, can write before they are stopped.
 LONG = 1_000_000
 
 QUEUES = ("sqlite", "redis", "postgresql")
@@ -267,7 +267,7 @@ def _locked(database: Database) -> bool:
         return True
 
 
-def test_a_worker_that_is_stopped_ends_its_portion_first(installation: Installation) -> None:
+def test_a_worker_that_is_stopped_ends_its_chunk_first(installation: Installation) -> None:
     at = installation
     worker = at.start()
     batch_id = lifecycle.submit(at.context, batch(at.context, at.demo, rows("c", MANY))).batch_id
@@ -338,12 +338,12 @@ def test_a_small_job_passes_eight_big_ones(installation: Installation) -> None:
     eventually(lambda: all(at.processed(batch_id) for batch_id in big))
     small = lifecycle.submit(replace(at.context), batch(at.context, at.demo, rows("small", 10))).batch_id
     eventually(lambda: at.status(small) == "imported")
-    portions = [_portions(at, batch_id) for batch_id in big]
+    chunks = [_count_chunks(at, batch_id) for batch_id in big]
     eventually(lambda: all(at.status(batch_id) == "imported" for batch_id in big))
-    assert max(portions) <= 4
+    assert max(chunks) <= 4
 
 
-def _portions(at: Installation, batch_id: str) -> int:
+def _count_chunks(at: Installation, batch_id: str) -> int:
     with at.context.database.reading() as connection:
         return int(connection.execute(select(job.c.portion).where(job.c.batch_id == batch_id)).scalar_one())
 
@@ -400,7 +400,7 @@ def test_recovery_outlives_whatever_it_meets(
 
 @pytest.mark.parametrize("kind", ["postgresql", "redis"])
 def test_a_queue_that_never_answers_is_not_waited_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huey_connection, "PATIENCE", 2)
+    monkeypatch.setattr(huey_connection, "TIMEOUT_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         queue = queue_huey.HueyQueue(f"{kind}://127.0.0.1:{deaf.getsockname()[1]}/0")
         asking = threading.Thread(target=queue.put_chunk, args=("batch", 0), daemon=True)

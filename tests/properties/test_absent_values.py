@@ -132,7 +132,7 @@ def written(demo: Demo, *rows: Mapping[str, str]) -> Batch:
     return Batch(
         account=demo.number,
         user=demo.user_id,
-        face="written",
+        protocol="written",
         headers=headers_of(FIELDS),
         delimited=WRITTEN_ROWS,
         source=write_rows(io.BytesIO(), FIELDS, rows),

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from importing.batch import Delimited
-from importing.reading import row_reader
 from legacy_api.form import FormLimits, read_form
+from tests.support.read_rows import read_rows
 from tests.support.strategies import profile
 
 DELIMITERS = {"pipe": "|", "tab": "\t", "comma": ","}
@@ -102,7 +102,7 @@ def read(request: Sent, limits: FormLimits) -> tuple[str, list[list[str]]]:
         assert form.data is not None
         assert form.fields["delimiter"] == request.delimiter
         delimited = Delimited(DELIMITERS[request.delimiter], quotes=request.delimiter == "comma")
-        found = [row for chunk in row_reader.read_rows(form.data, delimited) for row in chunk]
+        found = list(read_rows(form.data, delimited))
     assert [row.number for row in found] == list(range(1, len(found) + 1))
     assert not any(row.flaw for row in found)
     return form.charset, [row.cells for row in found]

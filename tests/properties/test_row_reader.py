@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 
 from importing.batch import Delimited, Source
 from importing.reading import row_reader
+from importing.reading.column_layout import has_wider_row
 from importing.reading.split_rows import (
-    Block,
-    Cells,
-    Flaw,
     QuotedRow,
+    RowBlock,
+    RowCells,
+    RowFlaw,
     split_block,
     split_by_column,
     split_closed_row,
     split_row,
 )
+from tests.support.read_rows import bytes_at_once, read_rows
 
 BLANKS = " \t\xa0"
 TEXTS = st.text(st.sampled_from('ab,,|\t \xa0"""\r\n\n\x0bé😀'), max_size=60)
@@ -68,12 +70,12 @@ def plain_rows(text: str, delimited: Delimited) -> list[list[str] | None]:
     return [[cell.strip(BLANKS) for cell in line.split(delimited.delimiter)] for line in lines]
 
 
-def found_rows(blocks: list[Block], delimiter: str) -> list[list[str] | None]:
+def found_rows(blocks: list[RowBlock], delimiter: str) -> list[list[str] | None]:
     found: dict[int, list[str] | None] = {}
     for block in blocks:
         for group in split_block(block, delimiter, row_reader.ALL_CELLS):
             for index, number in enumerate(group.numbers):
-                found[number] = group.cells(index).values
+                found[number] = group.row(index).values
         for number, _ in block.flawed:
             found[number] = None
     assert sorted(found) == list(range(1, len(found) + 1))
@@ -87,7 +89,8 @@ def found_rows(blocks: list[Block], delimiter: str) -> list[list[str] | None]:
 def test_lines_are_cut_as_one_character_at_a_time_would(
     text: str, delimited: Delimited, piece: int, by_column: bool
 ) -> None:
-    blocks = list(row_reader.read_blocks(source(text), delimited, piece=piece, by_column=by_column))
+    with bytes_at_once(piece):
+        blocks = list(row_reader.read_blocks(source(text), delimited, by_column=by_column))
     assert found_rows(blocks, delimited.delimiter) == plain_rows(text, delimited)
 
 
@@ -95,13 +98,15 @@ def test_lines_are_cut_as_one_character_at_a_time_would(
 def test_where_the_pieces_end_changes_nothing(
     text: str, delimited: Delimited, piece: int, longest: int, limit: int
 ) -> None:
-    def told(piece: int, by_column: bool = False) -> list[tuple[int, list[str], Flaw]]:
+    def told(piece: int, by_column: bool = False) -> list[tuple[int, list[str], RowFlaw]]:
         rows = []
-        for block in row_reader.read_blocks(
-            source(text), delimited, piece=piece, longest=longest, limit=limit, by_column=by_column
-        ):
+        with bytes_at_once(piece):
+            blocks = list(
+                row_reader.read_blocks(source(text), delimited, longest=longest, limit=limit, by_column=by_column)
+            )
+        for block in blocks:
             for group in split_block(block, delimited.delimiter, limit):
-                rows += [(n, group.cells(i).values, Flaw.NONE) for i, n in enumerate(group.numbers)]
+                rows += [(n, group.row(i).values, RowFlaw.NONE) for i, n in enumerate(group.numbers)]
             rows += [(n, cells.values, cells.flaw) for n, cells in block.flawed]
         return sorted(rows)
 
@@ -121,16 +126,16 @@ def test_rows_of_one_width_come_by_column(table: list[list[str]], limit: int) ->
     assert columns is not None
     assert [list(row) for row in zip(*columns, strict=True)] == trimmed
     [block] = row_reader.read_blocks(source(text), Delimited("|"), limit=3, by_column=True)
-    assert block.longer(limit) == any(len("|".join(row)) > limit for row in table)
+    assert block.may_exceed(limit) == any(len("|".join(row)) > limit for row in table)
 
 
 @given(TEXTS, st.sampled_from([",", "\t"]), st.integers(1, 4))
 def test_many_records_at_once_are_cut_as_one_by_one(text: str, delimiter: str, limit: int) -> None:
-    def told() -> list[tuple[int, list[str], Flaw]]:
+    def told() -> list[tuple[int, list[str], RowFlaw]]:
         blocks = list(row_reader.read_blocks(source(text), Delimited(delimiter, True, True), limit=limit))
         rows = [(n, c.values, c.flaw) for block in blocks for n, c in block.flawed]
         for group in (group for block in blocks for group in split_block(block, delimiter, limit)):
-            rows += [(n, group.cells(i).values, Flaw.NONE) for i, n in enumerate(group.numbers)]
+            rows += [(n, group.row(i).values, RowFlaw.NONE) for i, n in enumerate(group.numbers)]
         return sorted(rows)
 
     at_once = told()
@@ -143,7 +148,7 @@ def test_what_a_block_says_of_its_values_is_true(text: str, delimited: Delimited
     for block in row_reader.read_blocks(source(text), delimited):
         for group in split_block(block, delimited.delimiter, row_reader.ALL_CELLS):
             for value in (value for column in group.columns for value in column):
-                assert len(value) <= block.longest
+                assert not value or block.may_exceed(len(value) - 1)
                 assert set(value) <= set(block.text)
 
 
@@ -161,29 +166,30 @@ def test_the_standard_librarys_reader_and_ours_say_the_same(line: str, limit: in
 @given(st.lists(st.lists(st.text('a,"\n\r', max_size=6), min_size=1, max_size=4), max_size=8), st.integers(1, 50))
 def test_files_written_as_rfc_4180_says_are_read_back(table: list[list[str]], piece: int) -> None:
     text = "".join(",".join('"' + value.replace('"', '""') + '"' for value in row) + "\r\n" for row in table)
-    blocks = list(row_reader.read_blocks(source(text), Delimited(",", True, True), piece=piece))
+    with bytes_at_once(piece):
+        blocks = list(row_reader.read_blocks(source(text), Delimited(",", True, True)))
     assert found_rows(blocks, ",") == table
 
 
 @given(TEXTS, DELIMITED)
 def test_the_first_row_is_the_first_row(text: str, delimited: Delimited) -> None:
-    rows = [row for chunk in row_reader.read_rows(source(text), delimited) for row in chunk]
+    rows = list(read_rows(source(text), delimited))
     if not rows or rows[0].flaw:
         return
     cells, start = row_reader.read_first_row(source(text), delimited)
-    rest = [row.cells for chunk in row_reader.read_rows(source(text), delimited, start) for row in chunk]
+    rest = [row.cells for row in read_rows(source(text), delimited, start)]
     assert [cells, *rest] == [row.cells for row in rows]
 
 
 @given(TEXTS, DELIMITED, st.integers(0, 4))
 def test_wider_is_what_the_rows_say(text: str, delimited: Delimited, columns: int) -> None:
-    rows = [row for chunk in row_reader.read_rows(source(text), delimited) for row in chunk]
+    rows = list(read_rows(source(text), delimited))
     wide = any(any(row.cells[columns:]) for row in rows if not row.flaw)
-    assert row_reader.has_wider_row(source(text), delimited, columns) == wide
+    assert has_wider_row(source(text), delimited, columns) == wide
 
 
 def test_cells_are_told_by_their_values() -> None:
-    assert split_row("a|b|c|d", "|", False, 2) == Cells(["a", "b", "c"])
-    assert split_row("a|b| | c |d", "|", False, 2) == Cells(["a", "b", "c"])
-    assert split_row("a|b||", "|", False, 2) == Cells(["a", "b", ""])
-    assert split_row('a,b,"",c', ",", True, 2) == Cells(["a", "b", "c"])
+    assert split_row("a|b|c|d", "|", False, 2) == RowCells(["a", "b", "c"])
+    assert split_row("a|b| | c |d", "|", False, 2) == RowCells(["a", "b", "c"])
+    assert split_row("a|b||", "|", False, 2) == RowCells(["a", "b", ""])
+    assert split_row('a,b,"",c', ",", True, 2) == RowCells(["a", "b", "c"])

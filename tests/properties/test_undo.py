@@ -20,9 +20,9 @@ from tests.support.strategies import PLAIN, imports, profile, resolved, undoable
 
 @dataclass(frozen=True)
 class Job:
-    """A batch written in `portions`, and what others do in between, after each of them but the last."""
+    """A batch written in `chunks`, and what others do in between, after each of them but the last."""
 
-    portions: tuple[Import, ...]
+    chunks: tuple[Import, ...]
     between: tuple[Import | int | None, ...]
 
 
@@ -31,9 +31,9 @@ def jobs(draw: st.DrawFn, max_rows: int = 6, *, narrow: bool = True) -> Job:
     whole = undoable(draw(imports(max_rows, narrow=narrow).filter(lambda batch: len(batch.rows) > 1)))
     cuts = sorted(draw(st.sets(st.integers(1, max(1, len(whole.rows) - 1)), min_size=1, max_size=3)))
     parts = [whole.rows[start:end] for start, end in zip_longest([0, *cuts], cuts)]
-    portions = tuple(replace(whole, rows=rows) for rows in parts if rows)
+    chunks = tuple(replace(whole, rows=rows) for rows in parts if rows)
     others = st.one_of(st.none(), imports(2, narrow=True).map(undoable), st.integers(0, 5))
-    return Job(portions, tuple(draw(others) for _ in portions[1:]))
+    return Job(chunks, tuple(draw(others) for _ in chunks[1:]))
 
 
 Step = Import | Job | int
@@ -85,11 +85,11 @@ class Story:
         return done.log is not None
 
     def job(self, job: Job) -> None:
-        """Write the batch in its portions, with what others do between them."""
-        first, batch_id = None, chunked_batches.begin(self.actual.context, self.actual.batch(job.portions[0]))
-        for portion, other in zip_longest(job.portions, job.between):
-            rows = resolved(portion, customers_of(self.truth))
-            result, done = self.actual.portion(rows, batch_id), self.truth.apply(rows, first)
+        """Write the batch in its chunks, with what others do between them."""
+        first, batch_id = None, chunked_batches.begin(self.actual.context, self.actual.batch(job.chunks[0]))
+        for chunk, other in zip_longest(job.chunks, job.between):
+            rows = resolved(chunk, customers_of(self.truth))
+            result, done = self.actual.write_chunk(rows, batch_id), self.truth.apply(rows, first)
             compare(self.truth, done, result, rows)
             first = first or done.log
             if isinstance(other, Import):
@@ -212,7 +212,7 @@ def test_undo_redo_and_undo_again_is_undo(actual: Actual, batches: list[Import],
     picks=st.lists(st.integers(0, 5), min_size=1, max_size=5),
 )
 @example(steps=[TWICE], picks=[0, 1, 1, 1, 1])
-def test_a_batch_in_portions_is_undone_as_its_portions_one_after_another(
+def test_a_batch_in_chunks_is_undone_as_its_chunks_one_after_another(
     actual: Actual, steps: list[Job | Import], picks: list[int]
 ) -> None:
     story = Story(actual)

@@ -19,6 +19,7 @@ from importing.disk_list import DiskList
 from importing.errors import Problem
 from importing.fields import Field, FieldDestination, FieldKind
 from tests.properties.test_row_reader import plain_rows
+from tests.support.read_rows import bytes_at_once
 from tests.support.row_checks import COFFEE, POINTS, VISITS, Marked, headers
 
 NAMES = "first_name code email custom_date card_number customer_username auto_add customer_PIN text pick list date"
@@ -134,9 +135,9 @@ def test_checking_by_column_finds_what_taking_rows_one_by_one_finds(
     campaigns = (campaign,) if campaign else ()
     batch = Batch(1, "u", "legacy", headers(" ".join(names)), delimited, source, campaigns=campaigns)
     problems: DiskList[Problem] = DiskList()
-    fields = [header.field for header in batch.headers]
-    checked = CheckedRows(batch, fields, Marked(), problems, DiskList(), piece=piece)
-    rows = [row for chunk in checked.chunks() for row in chunk]
+    checked = CheckedRows(batch, Marked(), problems, DiskList())
+    with bytes_at_once(piece):
+        rows = [row for chunk in checked.chunks() for row in chunk]
 
     good, said = one_by_one(batch, text)
     assert [dict(zip(checked.columns, row, strict=True)) for row in rows] == [
@@ -206,7 +207,7 @@ def test_memory_is_flat(delimited: Delimited, unit: bytes, size: int, rows: int 
     file: Any = Endless(b"1" + d + b"a\n" + quote, unit, size, b"\n2" + d + b"b\n")
     batch = Batch(1, "u", "legacy", headers("code first_name text"), delimited, Source(file, "utf-8", size))
     problems = Counted()
-    checked = CheckedRows(batch, [header.field for header in batch.headers], Marked(), problems, Counted())
+    checked = CheckedRows(batch, Marked(), problems, Counted())
     tracemalloc.start()
     try:
         for _ in checked.chunks():

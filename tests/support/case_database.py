@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Text, cast, delete, insert, literal, select, update
 
 from importing.context import Context
-from storage import tables, tables_jobs
+from storage import tables
 from storage.engine import Kind, now_ms
 from tests.support.demo_accounts import Demo
 
 LASTING = {"account", "api_user", "admin_user", "campaign", "campaign_item", "custom_field", "audit"}
-EMPTIED = [table for table in reversed(tables_jobs.job.metadata.sorted_tables) if table.name not in LASTING]
+EMPTIED = [table for table in reversed(tables.job.metadata.sorted_tables) if table.name not in LASTING]
 SECRETS = {"customer_password": "password", "customer_PIN": "pin"}
 PLAIN = ("code", "card_number", *tables.PROFILE_COLUMNS, "customer_username")
 
@@ -35,7 +35,7 @@ class World:
         self.demo = demo
         with context.database.reading() as connection:
             table = tables.campaign
-            rows = connection.execute(select(table.c.campaign_id, table.c.id).where(table.c.account_id == demo.number))
+            rows = connection.execute(select(table.c.public_id, table.c.id).where(table.c.account_id == demo.number))
             self._campaigns: dict[str, int] = {row[0]: row[1] for row in rows}
 
     def begin(self, customers: list[Customer]) -> None:

@@ -1,4 +1,4 @@
-"""Batches written in portions, as a job writes them, but cut where a test wants it: each portion its own transaction."""
+"""Batches written in chunks, as a job writes them, but cut where a test wants it: each chunk its own transaction."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ def begin(context: Context, batch: Batch) -> str:
 
 
 def write(context: Context, batch: Batch, batch_id: str) -> Outcome:
-    """Write these rows as a portion of the batch. Raises ApiError("no_good_rows")."""
+    """Write these rows as a chunk of the batch. Raises ApiError("no_good_rows")."""
     with import_batch.batch_session(context) as work:
         staged = stage(work, batch, read_rows(batch, context.digests))
 
         def check_plan(plan: BatchPlan) -> None:
-            if plan.counts.failed == staged.rows:
-                raise ApiError("no_good_rows", problems=plan.problems, count=staged.rows, rows=staged.rows)
+            if plan.counts.failed == staged.checked.rows:
+                raise ApiError(
+                    "no_good_rows", problems=plan.problems, count=staged.checked.rows, rows=staged.checked.rows
+                )
 
-        if staged.failed == staged.rows:
+        if staged.checked.failed == staged.checked.rows:
             check_plan(make_plan(work, batch, staged))
         with work.writing(batch.account, context.write_wait):
             written = import_batch.write(work, batch, staged, batch_id, check_plan)
         plan = written.plan
-        return Outcome(batch_id, plan.counts, written.made, plan.problems, staged.warnings, batch.charset, 0.0)
+        return Outcome(batch_id, plan.counts, written.assigned_keys, plan.problems, staged.warnings, batch.charset, 0.0)
 
 
 def end(context: Context, account: int, batch_id: str, status: str = "imported") -> None:

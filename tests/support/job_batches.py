@@ -13,7 +13,8 @@ from importing import account_settings
 from importing.batch import Batch, Delimited, Header, Mode, OnError, Source
 from importing.context import Context
 from importing.fields import FIELD_BY_NAME
-from importing.jobs import lifecycle
+from importing.jobs.chunk import run_chunk
+from importing.queue import Queue
 from storage.tables import customer, enrolment, ledger_entry
 from tests.support.demo_accounts import Demo
 
@@ -22,25 +23,19 @@ CAMPAIGN = "898989889"
 
 
 @dataclass
-class HeldQueue:
+class HeldQueue(Queue):
     """Keeps messages in the order in which they came; `run` works on them as a consumer would."""
 
     messages: deque[tuple[str, int]] = field(default_factory=deque)
 
-    def put_chunk(self, batch_id: str, portion: int) -> None:
-        self.messages.append((batch_id, portion))
-
-    def put_delivery(self, delivery_id: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+    def put_chunk(self, batch_id: str, chunk: int) -> None:
+        self.messages.append((batch_id, chunk))
 
     def run(self, context: Context, limit: int = 10_000) -> int:
         """Work on so many messages, or until there is none; returns how many there were."""
         done = 0
         while self.messages and done < limit:
-            lifecycle.run_chunk(context, *self.messages.popleft())
+            run_chunk(context, *self.messages.popleft())
             done += 1
         return done
 
@@ -66,7 +61,7 @@ def batch(
     return Batch(
         account=demo.number,
         user=demo.user_id,
-        face="legacy",
+        protocol="legacy",
         headers=tuple(Header(position, FIELD_BY_NAME[name]) for position, name in enumerate(NAMES, 1)),
         delimited=Delimited("|"),
         source=Source(io.BytesIO(data), "utf-8", len(data)),

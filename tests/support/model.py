@@ -60,9 +60,9 @@ class Customer:
 
 @dataclass
 class Log:
-    """What one batch in the history did, or a portion of it. An image of None: there was no such customer.
+    """What one batch in the history did, or a chunk of it. An image of None: there was no such customer.
 
-    `part_of` is the first portion of the same batch, None in that itself; batches go by the number of their first portion.
+    `part_of` is the first chunk of the same batch, None in that itself; batches go by the number of their first chunk.
     """
 
     number: int
@@ -102,7 +102,7 @@ class Model:
     versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def apply(self, batch: Import, part_of: int | None = None) -> Done:
-        """Import row by row. A fault leaves everything as it was. `part_of`: the first portion of the same batch."""
+        """Import row by row. A fault leaves everything as it was. `part_of`: the first chunk of the same batch."""
         was = copy.deepcopy((self.customers, self.points))
         log, done = Log(len(self.history) + 1, part_of=part_of, keep_undo=batch.keep_undo), Done()
         made: list[tuple[int, Customer]] = []
@@ -218,7 +218,7 @@ class Model:
         return self.batch(number) if undoes is None else self.root(undoes)
 
     def batch(self, number: int) -> int:
-        """The batch that a portion belongs to."""
+        """The batch that a chunk belongs to."""
         first = self.history[number].part_of
         return number if first is None else first
 

@@ -20,12 +20,12 @@ class Undone:
     conflicts: list[tuple[str, str, str, str]] = field(default_factory=list)
 
 
-# Of several portions' fates of a customer, what counts: nothing comes back to who is gone, and any little is something.
+# Of several chunks' fates of a customer, what counts: nothing comes back to who is gone, and any little is something.
 WINS = ("kept", "restored", "removed")
 
 
 def undo(model: Model, number: int) -> Undone:
-    """Take the batch back, per field, where its own value still stands: one portion after another, the newest first."""
+    """Take the batch back, per field, where its own value still stands: one chunk after another, the newest first."""
     first = model.history[number]
     if not first.keep_undo:
         return Undone("undo_unavailable")

@@ -102,8 +102,8 @@ class Caller:
             assert response.status_code in self.protocol.refusals
             schemas = [self.protocol.error_schema]
         else:
-            routes = [route for route in self.protocol.routes if route.method == method]
-            schemas = [route.replies[response.status_code].schema for route in routes]
+            replies = [route.reply for route in self.protocol.routes if route.method == method]
+            schemas = [reply.schema for reply in replies if reply.status == response.status_code]
         assert any(not _errors(schema, document) for schema in schemas), document
 
     def send(self, file: bytes, **headers: str) -> TestResponse:

@@ -102,8 +102,8 @@ class Actual:
     def apply(self, batch: Import) -> Result:
         return self._answer(import_batch.run, batch)
 
-    def portion(self, batch: Import, batch_id: str) -> Result:
-        """Write the batch as one portion of a job under way (tests/support/chunked_batches.py)."""
+    def write_chunk(self, batch: Import, batch_id: str) -> Result:
+        """Write the batch as one chunk of a job under way (tests/support/chunked_batches.py)."""
         return self._answer(lambda context, rows: chunked_batches.write(context, rows, batch_id), batch)
 
     def preview(self, batch: Import) -> Result:
@@ -116,7 +116,7 @@ class Actual:
             return Result("", fault.code, {}, [(p.row, p.field, p.code) for p in fault.problems], [])
         counts = {name: getattr(outcome.counts, name) for name in ("new", "updated", "unchanged", "ignored", "failed")}
         problems = [(p.row, p.field, p.code) for p in outcome.problems]
-        made = [(m.row, m.code, m.card_number) for m in outcome.made]
+        made = [(m.row, m.code, m.card_number) for m in outcome.assigned_keys]
         return Result(outcome.batch_id, "", counts, problems, made)
 
     def undo(self, batch_id: str) -> UndoOutcome:

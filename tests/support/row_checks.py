@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from importing.batch import Batch, Campaign, CampaignType, Delimited, Header, Source
-from importing.checking.check_rows import CheckedRows, check_rows
+from importing.checking.check_rows import CheckedRows
 from importing.disk_list import DiskList
 from importing.errors import Problem
 from importing.fields import FIELD_BY_NAME, Field, FieldDestination, FieldKind, make_custom_field
@@ -69,7 +69,7 @@ def batch(names: str, text: str, delimited: Delimited = PIPE, campaigns: Sequenc
 def done(names: str, text: str, delimited: Delimited = PIPE, campaigns: Sequence[Campaign] = (POINTS,)) -> Done:
     problems: DiskList[Problem] = DiskList()
     warnings: DiskList[Problem] = DiskList()
-    checked = check_rows(batch(names, text, delimited, campaigns), Marked(), problems, warnings)
+    checked = CheckedRows(batch(names, text, delimited, campaigns), Marked(), problems, warnings)
     rows = [row for chunk in checked.chunks() for row in chunk]
     assert checked.rows - checked.failed == len(rows)
     assert checked.failed == len({problem.row for problem in problems})

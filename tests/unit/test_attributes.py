@@ -16,7 +16,7 @@ from importing.fields import CODE, Field, FieldDestination, FieldKind
 from importing.undo import undo_batch
 from storage import tables
 from storage.queries import customers
-from storage.undo.plan_sql import parse_document
+from storage.sql_dialect import parse_document
 from tests.support.demo_accounts import Demo
 
 FILE = Delimited(",", quotes=True, multiline=True)

@@ -12,7 +12,7 @@ import bcrypt
 import pytest
 from argon2 import PasswordHasher
 
-from auth.authenticate import authenticate, authenticate_user
+from auth.authenticate import authenticate
 from auth.lockout import (
     ADDRESS_LIMIT,
     FIRST_LOCK_MS,
@@ -47,7 +47,7 @@ def refused(context: Context, user: str, key: str, account: str, address: str = 
 class TestAuthenticate:
     def test_gives_the_account_and_the_rights(self, context: Context, account: Demo) -> None:
         access = authenticate(context, account.user_id, account.key, account.account_id, HERE)
-        assert (access.account, access.account_id, access.user_id) == (account.number, "greatwidgets", "john1970")
+        assert (access.account, access.public_id, access.user_id) == (account.number, "greatwidgets", "john1970")
         assert access.may_import
 
     @pytest.mark.parametrize(
@@ -110,15 +110,15 @@ class TestAuthenticateUser:
     """Where no account is named: the user's own."""
 
     def test_gives_the_users_account(self, context: Context, account: Demo) -> None:
-        access = authenticate_user(context, "mary", "7777cccc8888dddd99", HERE)
-        assert (access.account_id, access.user_id, access.may_import) == ("smallshop", "mary", True)
-        access = authenticate_user(context, "reader", "0000aaaa1111bbbb22", HERE)
+        access = authenticate(context, "mary", "7777cccc8888dddd99", None, HERE)
+        assert (access.public_id, access.user_id, access.may_import) == ("smallshop", "mary", True)
+        access = authenticate(context, "reader", "0000aaaa1111bbbb22", None, HERE)
         assert (access.account, access.may_import) == (account.number, False)
 
     def test_counts_failures_by_user_and_address(self, context: Context, account: Demo) -> None:
         for _ in range(PAIR_LIMIT):
             with pytest.raises(ApiError, match="bad_credentials"):
-                authenticate_user(context, account.user_id, "wrong", HERE)
+                authenticate(context, account.user_id, "wrong", None, HERE)
         assert refused(context, account.user_id, account.key, account.account_id)
         assert not refused(context, account.user_id, account.key, account.account_id, "192.0.2.2")
 
@@ -132,9 +132,9 @@ class TestLockout:
         now, spans = 1_000_000_000, []
         for _ in range(6):
             for _ in range(PAIR_LIMIT):
-                assert not lockout.locked("u", HERE, now)
-                lockout.failed("u", HERE, now)
-            spans.append(next(m for m in range(1, 17) if not lockout.locked("u", HERE, now + m * MINUTE_MS)))
+                assert not lockout.wait("u", HERE, now)
+                lockout.count_failure("u", HERE, now)
+            spans.append(next(m for m in range(1, 17) if not lockout.wait("u", HERE, now + m * MINUTE_MS)))
             now += spans[-1] * MINUTE_MS
         assert spans == [1, 2, 4, 8, 15, 15]
 
@@ -146,69 +146,69 @@ class TestLockout:
     def test_a_lock_within_an_hour_of_the_last_one_is_longer(self, lockout: Lockout, pause: int, span: int) -> None:
         now = 1_000_000_000
         for _ in range(PAIR_LIMIT):
-            lockout.failed("u", HERE, now)
+            lockout.count_failure("u", HERE, now)
         assert lockout.wait("u", HERE, now) == FIRST_LOCK_MS
         now += FIRST_LOCK_MS + pause * MINUTE_MS
         for _ in range(PAIR_LIMIT):
-            lockout.failed("u", HERE, now)
+            lockout.count_failure("u", HERE, now)
         assert lockout.wait("u", HERE, now) == span * MINUTE_MS
 
     def test_failures_are_counted_over_ten_minutes(self, lockout: Lockout) -> None:
         now = 1_000_000_000
         for number in range(60):
-            lockout.failed("u", HERE, now + number * MINUTE_MS * 11 // PAIR_LIMIT)
-            assert not lockout.locked("u", HERE, now + number * MINUTE_MS * 11 // PAIR_LIMIT)
+            lockout.count_failure("u", HERE, now + number * MINUTE_MS * 11 // PAIR_LIMIT)
+            assert not lockout.wait("u", HERE, now + number * MINUTE_MS * 11 // PAIR_LIMIT)
 
     def test_tells_how_long_to_wait_to_the_last_millisecond(self, lockout: Lockout) -> None:
         for _ in range(PAIR_LIMIT):
-            lockout.failed("u", HERE, 1_000_000_000)
+            lockout.count_failure("u", HERE, 1_000_000_000)
         waits = [lockout.wait("u", HERE, 1_000_000_000 + passed) for passed in (0, 10_000, MINUTE_MS - 1, MINUTE_MS)]
         assert waits == [MINUTE_MS, MINUTE_MS - 10_000, 1, 0]
-        assert lockout.locked("u", HERE, 1_000_000_000 + MINUTE_MS - 1)
+        assert lockout.wait("u", HERE, 1_000_000_000 + MINUTE_MS - 1)
 
     def test_who_failed_long_ago_is_dropped_from_the_file(self, lockout: Lockout, tmp_path: Path) -> None:
         def kept() -> int:
             with closing(sqlite3.connect(tmp_path / "lockout.db")) as connection:
                 return int(connection.execute("SELECT count(*) FROM failure").fetchone()[0])
 
-        lockout.failed("u", HERE, 1_000_000_000)
+        lockout.count_failure("u", HERE, 1_000_000_000)
         later = 1_000_000_000 + FORGET_MS + LONGEST_LOCK_MS
-        lockout.failed("v", "192.0.2.2", later)
+        lockout.count_failure("v", "192.0.2.2", later)
         assert kept() == 4, "two pairs, two addresses"
-        lockout.failed("v", "192.0.2.2", later + 1)
+        lockout.count_failure("v", "192.0.2.2", later + 1)
         assert kept() == 2
 
     def test_a_failure_of_ten_minutes_ago_counts_no_more(self, lockout: Lockout) -> None:
         for age, locked in ((WINDOW_MS - 1, True), (WINDOW_MS, False)):
             user, now = f"u{age}", 1_000_000_000
             for _ in range(PAIR_LIMIT - 1):
-                lockout.failed(user, HERE, now)
-            lockout.failed(user, HERE, now + age)
-            assert lockout.locked(user, HERE, now + age) is locked
+                lockout.count_failure(user, HERE, now)
+            lockout.count_failure(user, HERE, now + age)
+            assert (lockout.wait(user, HERE, now + age) > 0) is locked
 
     def test_many_failures_lock_an_address(self, lockout: Lockout) -> None:
         for number in range(ADDRESS_LIMIT):
-            assert not lockout.locked("v", HERE, 1_000_000_000)
-            lockout.failed(f"u{number}", HERE, 1_000_000_000)
-        assert lockout.locked("v", HERE, 1_000_000_000)
-        assert not lockout.locked("v", "192.0.2.2", 1_000_000_000)
+            assert not lockout.wait("v", HERE, 1_000_000_000)
+            lockout.count_failure(f"u{number}", HERE, 1_000_000_000)
+        assert lockout.wait("v", HERE, 1_000_000_000)
+        assert not lockout.wait("v", "192.0.2.2", 1_000_000_000)
 
     def test_is_forgotten_in_time(self, lockout: Lockout, tmp_path: Path) -> None:
-        lockout.failed("u", HERE, 1_000_000_000)
-        lockout.failed("v", "192.0.2.2", 1_000_000_000 + 2 * 60 * MINUTE_MS + LONGEST_LOCK_MS)
-        assert not Lockout(tmp_path / "lockout.db").locked("u", HERE, 1_000_000_000)
+        lockout.count_failure("u", HERE, 1_000_000_000)
+        lockout.count_failure("v", "192.0.2.2", 1_000_000_000 + 2 * 60 * MINUTE_MS + LONGEST_LOCK_MS)
+        assert not Lockout(tmp_path / "lockout.db").wait("u", HERE, 1_000_000_000)
 
     def test_is_shared_by_processes_and_survives_them(self, lockout: Lockout, tmp_path: Path) -> None:
         for _ in range(PAIR_LIMIT):
-            lockout.failed("u", HERE, 1_000_000_000)
-        assert Lockout(tmp_path / "lockout.db").locked("u", HERE, 1_000_000_000)
+            lockout.count_failure("u", HERE, 1_000_000_000)
+        assert Lockout(tmp_path / "lockout.db").wait("u", HERE, 1_000_000_000)
 
     def test_what_another_process_counts_is_seen_at_once(self, lockout: Lockout, tmp_path: Path) -> None:
-        lockout.failed("another", HERE, 1_000_000_000)
+        lockout.count_failure("another", HERE, 1_000_000_000)
         script = (
             "import sys; from pathlib import Path; from auth.lockout import Lockout\n"
             f"lockout = Lockout(Path({str(tmp_path / 'lockout.db')!r}))\n"
-            "for line in sys.stdin: lockout.failed('u', line.strip(), 1_000_000_000); print(flush=True)"
+            "for line in sys.stdin: lockout.count_failure('u', line.strip(), 1_000_000_000); print(flush=True)"
         )
         command = [sys.executable, "-c", script]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:  # noqa: S603
@@ -216,33 +216,33 @@ class TestLockout:
             assert other.stdout is not None
             for number in range(3):
                 address = f"192.0.2.{number}"
-                assert not lockout.locked("u", address, 1_000_000_000)
+                assert not lockout.wait("u", address, 1_000_000_000)
                 for count in range(PAIR_LIMIT):
-                    assert not lockout.locked("u", address, 1_000_000_000), count
+                    assert not lockout.wait("u", address, 1_000_000_000), count
                     other.stdin.write(f"{address}\n")
                     other.stdin.flush()
                     other.stdout.readline()
-                assert lockout.locked("u", address, 1_000_000_000)
+                assert lockout.wait("u", address, 1_000_000_000)
                 assert lockout.wait("u", address, 1_000_000_000) == MINUTE_MS
             other.stdin.close()
 
     def test_a_lock_is_of_one_user_only(self, lockout: Lockout) -> None:
         for _ in range(PAIR_LIMIT):
-            lockout.failed("u", HERE, 1_000_000_000)
+            lockout.count_failure("u", HERE, 1_000_000_000)
         for _ in range(2):
-            assert not lockout.locked("v", HERE, 1_000_000_000)
-            assert lockout.locked("u", HERE, 1_000_000_000)
+            assert not lockout.wait("v", HERE, 1_000_000_000)
+            assert lockout.wait("u", HERE, 1_000_000_000)
 
     def test_names_nobody_in_its_file(self, lockout: Lockout, tmp_path: Path) -> None:
-        lockout.failed("a-key-in-the-wrong-field", HERE, 1_000_000_000)
+        lockout.count_failure("a-key-in-the-wrong-field", HERE, 1_000_000_000)
         files = [file.read_bytes() for file in tmp_path.iterdir()]
         assert all(b"a-key-in" not in content for content in files)
 
     def test_broken_file_lets_the_gateway_serve(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (tmp_path / "lockout.db").write_bytes(b"not a database" * 100)
         lockout = Lockout(tmp_path / "lockout.db")
-        lockout.failed("u", HERE, 1_000_000_000)
-        assert not lockout.locked("u", HERE, 1_000_000_000)
+        lockout.count_failure("u", HERE, 1_000_000_000)
+        assert not lockout.wait("u", HERE, 1_000_000_000)
         assert caplog.messages == [
             "the lockout file cannot be written: file is not a database",
             "the lockout file cannot be read: file is not a database",

@@ -38,11 +38,11 @@ def taken(
         list(done.matches),
         list(done.later_rows),
         done.renaming_rows,
-        done.made,
+        done.created,
         done.stored,
         list(done.problems),
         done.bad_rows,
-        done.cards,
+        done.card_rows,
     )
 
 

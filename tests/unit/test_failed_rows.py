@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from importing import failed_rows
 from importing.batch import Batch, Cursor, Delimited, Header, Source
-from importing.checking.check_rows import check_rows
+from importing.checking.check_rows import CheckedRows
 from importing.disk_list import DiskList
 from importing.errors import Problem
 from importing.reading.row_reader import read_first_row
@@ -33,7 +33,7 @@ def test_the_cells_of_the_rows_asked_for_are_read_again(delimited: Delimited) ->
     assert cells(sent) == {}
 
 
-def test_a_portion_is_read_again_from_its_beginning() -> None:
+def test_a_chunk_is_read_again_from_its_beginning() -> None:
     sent = batch("code first_name", '1,a\n2,"b\nb"\n3,c\n', FILE)
     assert cells(sent, 3, start=Cursor(4, 1)) == {3: ["3", "c"]}
 
@@ -58,13 +58,13 @@ def test_secrets_are_masked_and_with_them_all_of_a_row_where_one_may_stand_anywh
 
 def test_a_masked_secret_that_comes_back_is_not_given() -> None:
     for delimited, kept in ((FILE, None), (COMMA, "digest of ********")):
-        checked = check_rows(batch("code customer_PIN", "1,********\n", delimited), Marked(), DiskList(), DiskList())
+        checked = CheckedRows(batch("code customer_PIN", "1,********\n", delimited), Marked(), DiskList(), DiskList())
         assert [row for chunk in checked.chunks() for row in chunk] == [(1, "1", kept)]
 
 
 def test_a_mask_over_anything_else_that_comes_back_is_missing() -> None:
     problems: DiskList[Problem] = DiskList()
-    checked = check_rows(
+    checked = CheckedRows(
         batch("code customer_PIN", "********,********\n1,********\n", FILE), Marked(), problems, DiskList()
     )
     assert [row for chunk in checked.chunks() for row in chunk] == [(2, "1", None)]

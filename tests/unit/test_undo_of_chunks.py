@@ -1,4 +1,4 @@
-"""A batch that was written in several portions is one undo: by set where its portions touched different customers."""
+"""A batch that was written in several chunks is one undo: by set where its chunks touched different customers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from importing.errors import ApiError
 from importing.jobs import chunk, lifecycle
 from importing.undo import availability, undo_batch
 from storage import tables
-from storage.batch_transaction import BatchTransaction
+from storage.batch_transaction import ROWS_PER_CHUNK, BatchTransaction
 from storage.queries import batches
-from storage.undo import outcomes, plan_sql
 from tests.support import chunked_batches
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import HeldQueue, batch, rows
@@ -41,12 +40,12 @@ def lines(*texts: str, columns: Sequence[str] = COLUMNS) -> Import:
 
 
 def written(actual: Actual, *steps: Import | tuple[Import]) -> str:
-    """Write batches as the portions of one; one in a tuple is somebody else's, in between."""
+    """Write batches as the chunks of one; one in a tuple is somebody else's, in between."""
     first = next(step for step in steps if isinstance(step, Import))
     batch_id = chunked_batches.begin(actual.context, actual.batch(first))
     for step in steps:
         if isinstance(step, Import):
-            assert actual.portion(step, batch_id).fault == ""
+            assert actual.write_chunk(step, batch_id).fault == ""
         else:
             assert actual.apply(step[0]).fault == ""
     chunked_batches.end(actual.context, actual.number, batch_id)
@@ -97,7 +96,7 @@ def status(actual: Actual, batch_id: str, value: str = "") -> str:
         return str(connection.execute(select(table.c.status).where(table.c.id == batch_id)).scalar_one())
 
 
-def test_portions_of_different_customers_are_taken_back_by_set_as_one_change(actual: Actual) -> None:
+def test_chunks_of_different_customers_are_taken_back_by_set_as_one_change(actual: Actual) -> None:
     actual.apply(lines("k1 c1 ann 1", "k2 c2 bob 1"))
     was = actual.raw()
     parts = [lines(f"k{n} c{n} eve 5", f"new{n} d{n} eve 5") for n in (1, 2)]
@@ -114,7 +113,7 @@ def test_portions_of_different_customers_are_taken_back_by_set_as_one_change(act
     actual.check()
 
 
-def test_a_customer_of_two_portions_counts_once(actual: Actual) -> None:
+def test_a_customer_of_two_chunks_counts_once(actual: Actual) -> None:
     actual.apply(lines("k1 c1 ann 1"))
     was = actual.raw()
     batch_id = written(actual, lines("k1 c1 bob 5", "k2 c2 bob 5"), lines("k1 c1 eve 5", "k2 c9 eve 5"))
@@ -130,10 +129,10 @@ def test_a_customer_of_two_portions_counts_once(actual: Actual) -> None:
     actual.check()
 
 
-def test_what_somebody_else_wrote_between_two_portions_is_told_apart(actual: Actual) -> None:
+def test_what_somebody_else_wrote_between_two_chunks_is_told_apart(actual: Actual) -> None:
     actual.apply(lines("k1 c1 ann -"))
     mine, theirs, back = (lines(f"k1 c1 {name} -") for name in ("bob", "eve", "bob"))
-    # The second portion finds theirs, and gives it back; so the first finds a value that it did not write.
+    # The second chunk finds theirs, and gives it back; so the first finds a value that it did not write.
     batch_id = written(actual, mine, (theirs,), back)
     undone = foretold(actual, batch_id)
     assert actual.state()["k1"]["fields"]["first_name"] == "eve"
@@ -156,9 +155,9 @@ def test_who_made_a_customer_and_changed_it_since_takes_it_away_whole(actual: Ac
     assert (counts(undone), shown(undone), actual.state()) == ((0, 1, 0), [], {})
 
 
-def test_a_key_that_two_portions_took_from_two_customers_goes_back_to_the_later_owner(actual: Actual) -> None:
+def test_a_key_that_two_chunks_took_from_two_customers_goes_back_to_the_later_owner(actual: Actual) -> None:
     actual.apply(lines("k1 c1 ann -", "k2 c2 bob -"))
-    # k1 loses c1 in the first portion, then k2 gets it from somebody else, and loses it in the second.
+    # k1 loses c1 in the first chunk, then k2 gets it from somebody else, and loses it in the second.
     batch_id = written(actual, lines("k1 c8 ann -"), (lines("k2 c1 bob -"),), lines("k2 c9 bob -"))
     undone = foretold(actual, batch_id)
     cards = {code: held["fields"]["card_number"] for code, held in actual.state().items()}
@@ -168,9 +167,9 @@ def test_a_key_that_two_portions_took_from_two_customers_goes_back_to_the_later_
     actual.check()
 
 
-def test_a_key_that_an_older_portion_gives_up_comes_too_late_for_a_newer_one(actual: Actual) -> None:
+def test_a_key_that_an_older_chunk_gives_up_comes_too_late_for_a_newer_one(actual: Actual) -> None:
     actual.apply(lines("k1 c1 ann -", "k2 c2 bob -"))
-    # k1 writes c3 and loses it, k2 gets it and loses it in the next portion, k1 gets it again.
+    # k1 writes c3 and loses it, k2 gets it and loses it in the next chunk, k1 gets it again.
     first, second = lines("k1 c3 ann -"), lines("k2 c4 bob -")
     batch_id = written(actual, first, (lines("k1 c5 ann -"),), (lines("k2 c3 bob -"),), second, (lines("k1 c3 ann -"),))
     undone = foretold(actual, batch_id)
@@ -192,9 +191,7 @@ def test_a_preview_that_has_to_try_is_busy_while_somebody_writes(actual: Actual)
     assert fault.value.code == "busy"
 
 
-def test_the_count_of_statements_does_not_grow_with_the_portions(
-    actual: Actual, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_count_of_statements_does_not_grow_with_the_chunks(actual: Actual, monkeypatch: pytest.MonkeyPatch) -> None:
     def taken(count: int) -> int:
         batch_id = written(actual, *(lines(f"x{count}-{n} y{count}-{n} eve 5") for n in range(count)))
         heard: list[str] = []
@@ -219,7 +216,7 @@ def test_a_batch_under_way_is_refused(actual: Actual, under_way: str) -> None:
     assert refused(actual, batch_id) == "batch_running"
     found = batch_status.find_batch(actual.context, actual.number, batch_id)
     assert found is not None
-    assert availability.undo_state(actual.context, actual.number, found.stored) == "none"
+    assert availability.undo_state(actual.context, actual.number, found.row) == "none"
 
 
 @pytest.mark.parametrize("ended", ["imported", "failed", "cancelled"])
@@ -276,7 +273,7 @@ def test_a_job_that_was_resumed_is_undone_whole_not_by_half(
 
 
 def test_conflicts_beyond_a_page_come_in_the_order_of_customers(actual: Actual) -> None:
-    many = plan_sql.ROWS_PER_CHUNK + outcomes.ROWS_PER_CHUNK + 7
+    many = 2 * ROWS_PER_CHUNK + 7
     names = [f"k{n:05}" for n in range(many)]
     actual.apply(lines(*(f"{name} - ann -" for name in names)))
     batch_id = actual.apply(lines(*(f"{name} - bob -" for name in names))).id
@@ -295,9 +292,9 @@ def test_customers_of_another_account_may_lie_between_those_that_are_taken_away(
     for name in ("zoe", "zack"):
         other.apply(lines(f"z1 - {name} 5"))
     batch_id = chunked_batches.begin(actual.context, actual.batch(lines("k1 c1 ann 5")))
-    actual.portion(lines("k1 c1 ann 5"), batch_id)
+    actual.write_chunk(lines("k1 c1 ann 5"), batch_id)
     theirs = other.apply(lines(*(f"z2{n} - zed 5" for n in range(between)))).id
-    actual.portion(lines("k2 c2 bob 5"), batch_id)
+    actual.write_chunk(lines("k2 c2 bob 5"), batch_id)
     chunked_batches.end(actual.context, actual.number, batch_id)
     was, their_state = actual.raw(), other.raw()
     assert _last_change(actual) == _last_change(other)

@@ -15,6 +15,7 @@ from importing.context import Context
 from storage import tables
 from tests.support.case_database import World
 from tests.support.demo_accounts import Demo
+from tests.support.job_queries import origin_of
 from tests.support.legacy_client import BOUNDARY, Encoding, Format, multipart, send, urlencoded
 from tests.support.legacy_posts import BATCH, URLENCODED, WRONG_KEY, body, client_for, codes, error_of, pairs, post
 
@@ -183,3 +184,34 @@ def test_a_bug_is_500_in_the_callers_format(context: Context, account: Demo, for
     assert response.status_int == 500
     request_id = response.headers["X-Request-Id"]
     assert error_of(response) == f"Internal error; nothing was imported. Quote the request id {request_id}."
+
+
+# Where a batch came from
+
+
+def test_a_batch_says_where_it_came_from(client: TestApp, world: World) -> None:
+    client.extra_environ["REMOTE_ADDR"] = "192.0.2.7"
+    kind = f"{URLENCODED}; charset=Windows-1250"
+    reply = client.post("/api", body(BATCH, _charset_="utf-8"), {"Content-Type": kind})
+    batch_id, request_id = reply.headers["X-Batch-Id"], reply.headers["X-Request-Id"]
+    assert origin_of(world.context, batch_id) == ("192.0.2.7", "|", request_id, "Windows-1250")
+    undo = {**BATCH, "type": "customers_batch_undo", "batch_id": batch_id}
+    undone = post(client, undo)
+    assert origin_of(world.context, undone.headers["X-Batch-Id"]) == (
+        "192.0.2.7",
+        None,
+        undone.headers["X-Request-Id"],
+        None,
+    )
+
+
+def test_a_queued_batch_says_it_too(client: TestApp, world: World) -> None:
+    client.extra_environ["REMOTE_ADDR"] = "192.0.2.7"
+    reply = post(client, BATCH, **{"async": "yes", "_charset_": "x" * 50})
+    expected = ("192.0.2.7", "|", reply.headers["X-Request-Id"], "x" * 40)
+    assert origin_of(world.context, reply.headers["X-Batch-Id"]) == expected
+
+
+def test_a_declared_charset_that_no_database_can_hold_is_not_stored(client: TestApp, world: World) -> None:
+    reply = post(client, BATCH, _charset_="utf\0-8")
+    assert origin_of(world.context, reply.headers["X-Batch-Id"])[3] is None

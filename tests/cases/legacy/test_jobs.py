@@ -19,9 +19,9 @@ from importing import batch_status
 from importing.batch_status import BatchStatus
 from importing.context import Context
 from importing.jobs import chunk
-from legacy_api import batch_status_replies
+from legacy_api import replies
 from legacy_api.encoders import Encoder
-from storage import tables, tables_jobs
+from storage import tables
 from storage.batch_transaction import BatchTransaction
 from storage.queries import batches
 from tests.conftest import settings_for
@@ -32,7 +32,7 @@ from tests.support.legacy_client import Format, Reply, send
 from tests.support.legacy_posts import BATCH, pairs
 
 ROWS = 300
-# A column that is not used makes the rows long: a portion ends with a block of 64 kB.
+# A column that is not used makes the rows long: a chunk ends with a block of 64 kB.
 LONG = {
     **BATCH,
     "profiles_header_1": "card_number",
@@ -52,7 +52,7 @@ def queue() -> HeldQueue:
 
 @pytest.fixture
 def working(context: Context, queue: HeldQueue, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """A core whose portions are as small as can be."""
+    """A core whose chunks are as small as can be."""
     monkeypatch.setattr(chunk, "FIRST_CHUNK_ROWS", 1)
     monkeypatch.setattr(chunk, "_next_chunk_rows", lambda *_: 1)
     return replace(context, queue=queue)
@@ -177,7 +177,7 @@ def test_a_running_batch_tells_its_progress_and_no_codes_yet(client: TestApp, wo
     assert len(world.customers([])) == done
 
 
-def test_a_cancelled_batch_keeps_whole_portions_and_tells_their_codes(
+def test_a_cancelled_batch_keeps_whole_chunks_and_reports_their_codes(
     client: TestApp, world: World, queue: HeldQueue
 ) -> None:
     batch_id = queued(client, LONG)
@@ -237,7 +237,7 @@ def test_a_job_that_failed_from_outside_says_why_and_can_be_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "do_chunk", broken)
         with world.context.database.writing() as connection:
-            connection.execute(update(tables_jobs.job).values(attempts=1000))
+            connection.execute(update(tables.job).values(attempts=1000))
         queue.run(world.context)
     batch = call(client, "batch_status", batch_id)["batch"]
     assert batch["status"] == "failed"
@@ -272,15 +272,15 @@ def test_the_lists_of_a_history_are_read_one_batch_after_the_other(
     for n in range(4):
         post(client, {**LONG, "async": "no", "profiles_data": "".join(f"{n}-{row}|1\n" for row in range(ROWS * 3))})
     read: list[str] = []
-    page = batches.load_problem_page
+    page = batches.load_assigned_key_page
 
     def counted(work: BatchTransaction, account: int, batch_id: str, *more: Any) -> Any:
         read.extend([batch_id] if batch_id not in read else [])
         return page(work, account, batch_id, *more)
 
-    monkeypatch.setattr(batches, "load_problem_page", counted)
+    monkeypatch.setattr(batches, "load_assigned_key_page", counted)
     found: list[BatchStatus] = list(batch_status.list_batches(world.context, world.demo.number))
-    pieces = Encoder().encode(batch_status_replies.list_reply(world.context, world.demo.number, found).root)
+    pieces = Encoder().encode(replies.list_reply(world.context, world.demo.number, found).root)
     assert read == []
     first = next(pieces)
     assert read == [found[0].id]

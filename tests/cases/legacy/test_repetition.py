@@ -19,7 +19,7 @@ from importing import import_batch
 from importing.context import Context
 from storage import fair_locks, tables
 from storage.engine import Database, Kind
-from storage.sqlite import request_locks, write_lock
+from storage.sqlite import file_locks
 from tests.conftest import settings_for
 from tests.support.case_database import World
 from tests.support.demo_accounts import Demo
@@ -30,7 +30,7 @@ BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databas
 # In Python; PostgreSQL tells itself who waits there.
 IN_LINE = (fair_locks.__file__, "acquire")
 WAITING = {
-    Kind.SQLITE: frozenset((IN_LINE, (write_lock.__file__, "acquire"), (request_locks.__file__, "held"))),
+    Kind.SQLITE: frozenset((IN_LINE, (file_locks.__file__, "acquire"), (file_locks.__file__, "held"))),
     Kind.POSTGRESQL: frozenset((IN_LINE,)),
 }
 FIELDS = {
@@ -173,7 +173,8 @@ def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
         if at == "the end":
             send_a_copy()
 
-    lock_request = Database.lock_request
+    database_class = type(world.context.database)
+    lock_request = database_class.lock_request
 
     def waits(database: Database, key: int) -> AbstractContextManager[None]:
         if sent.is_set():
@@ -181,7 +182,7 @@ def test_a_copy_that_comes_while_the_first_is_written_is_its_repetition(
         return lock_request(database, key)
 
     monkeypatch.setattr(import_batch, "_store_outcome", remembered)
-    monkeypatch.setattr(Database, "lock_request", waits)
+    monkeypatch.setattr(database_class, "lock_request", waits)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(send, client, pairs, Encoding.URLENCODED, Format.JSON).result(PATIENCE)
         again = second[0].result(PATIENCE)

@@ -27,6 +27,7 @@ from tests.cases.modern.conftest import Callers
 from tests.conftest import settings_for
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import HeldQueue, holds
+from tests.support.job_queries import origin_of
 from tests.support.modern_client import BOUNDARY, READER, Caller, form
 
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
@@ -93,7 +94,7 @@ class TestCredentials:
         refused(caller, response, 401)
         assert ("WWW-Authenticate" in response.headers) == (caller.name == "grid")
 
-    def test_a_user_who_may_not_import_may_only_look(self, caller: Caller) -> None:
+    def test_a_user_who_may_not_import_may_only_read(self, caller: Caller) -> None:
         job = caller.queued(FILES[caller.name])
         reader = caller.being(*READER)
         refused(caller, reader.send(FILES[caller.name]), 403)
@@ -125,6 +126,23 @@ class TestCredentials:
 
 
 class TestUploads:
+    def test_a_file_says_where_it_came_from(self, caller: Caller, context: Context) -> None:
+        for declared, body in (
+            (None, form(FILES[caller.name])),
+            ("iso-8859-2", form(FILES[caller.name]).replace(b"text/csv", b"text/csv; charset=iso-8859-2")),
+        ):
+            response = caller.client.post(
+                caller.api.upload,
+                data=body,
+                headers={**caller.headers, "Content-Type": MULTIPART},
+                environ_overrides={"REMOTE_ADDR": "192.0.2.7"},
+            )
+            job = json.loads(response.data)[caller.api.job_id]
+            expected = ("192.0.2.7", ",", response.headers["X-Request-Id"], declared)
+            assert origin_of(context, _batch(job)) == expected
+        job = caller.queued(b"no,such,columns\n")
+        assert origin_of(context, _batch(job))[1] is None
+
     def test_a_file_is_queued_at_once_and_imported_afterwards(
         self, caller: Caller, context: Context, account: Demo, queue: HeldQueue
     ) -> None:

@@ -55,7 +55,7 @@ def upsert(call: ApiCall) -> Response:
         batch = Batch(
             account=call.sender.account,
             user=call.sender.user,
-            face="crm",
+            protocol="crm",
             headers=headers_of(FIELDS),
             delimited=WRITTEN_ROWS,
             source=write_rows(file, FIELDS, contacts),
@@ -90,11 +90,7 @@ PROTOCOL = ModernProtocol(
             "upsertContacts",
             "Create or update contacts",
             upsert,
-            {
-                200: ReplySpec(
-                    CrmUpserted, "How many were created and updated.", {"created": 1, "updated": 0, "errors": []}
-                )
-            },
+            ReplySpec(CrmUpserted, "How many were created and updated.", {"created": 1, "updated": 0, "errors": []}),
             (400, 401, 403, 413, 422, 429, 500, 503),
             body=JsonBody(CrmContacts, {"contacts": [{"id": "c-1", "name": "Kim Lee"}]}),
             imports=True,

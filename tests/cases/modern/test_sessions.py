@@ -22,7 +22,7 @@ from server import maintenance
 from storage import tables
 from storage.engine import Busy
 from storage.queries import admins
-from storage.tables_jobs import admin_session
+from storage.tables import admin_session
 from tests.conftest import settings_for
 from tests.support.admin_sign_in import EMAIL, PASSWORD, SIGN_IN, administrator, sign_in
 from tests.support.demo_accounts import Demo
@@ -142,8 +142,8 @@ class TestSigningIn:
         administrator(context, None, "all@example.com")
         one = admin_sessions.sign_in(context, EMAIL, PASSWORD, "192.0.2.1", "x" * 999)
         every = admin_sessions.sign_in(context, "all@example.com", PASSWORD, "192.0.2.1", "Mozilla\0")
-        assert (one.admin.role, one.admin.account, one.admin.account_id) == (Role.USER, account.number, "greatwidgets")
-        assert (every.admin.role, every.admin.account, every.admin.account_id) == (Role.ADMIN, None, "")
+        assert (one.admin.role, one.admin.account, one.admin.public_id) == (Role.USER, account.number, "greatwidgets")
+        assert (every.admin.role, every.admin.account, every.admin.public_id) == (Role.ADMIN, None, "")
         assert (
             admin_sessions.find_session(context, one.cookie_value),
             admin_sessions.find_session(context, every.cookie_value),
@@ -358,7 +358,7 @@ def test_an_admin_is_found_with_its_account(context: Context, account: Demo) -> 
     with context.database.reading() as connection:
         found = admins.find_admin(connection, EMAIL)
     assert found is not None
-    assert (found["account_id"], found["account_name_id"]) == (account.number, "greatwidgets")
+    assert (found["account_id"], found["public_id"]) == (account.number, "greatwidgets")
 
 
 def failing(error: Exception) -> Callable[..., Any]:

@@ -70,7 +70,7 @@ class TestWhoMay:
         reply = send(signed_in, "name\nAcme\n,\n")
         found = batch_status.find_batch(context, account.number, reply.headers["X-Batch-Id"])
         assert found is not None
-        assert (found.face, found.user_id, found.counts.new) == ("solivio", "ann@example.com", 1)
+        assert (found.protocol, found.user_id, found.counts.new) == ("solivio", "ann@example.com", 1)
 
 
 class TestTheBody:
@@ -119,7 +119,7 @@ class TestTheBody:
             assert reply.status_int == status
             assert reply.json["error"]
 
-    def test_of_many_bad_rows_all_are_told(self, signed_in: TestApp) -> None:
+    def test_of_many_bad_rows_all_are_reported(self, signed_in: TestApp) -> None:
         rows = 30_000
         reply = send(signed_in, "name,source\nAcme,x\n" + ",x\n" * rows)
         assert (reply.status_int, reply.json["count"]) == (200, 1)
@@ -205,6 +205,6 @@ def test_replies_are_what_the_routes_say(app: Flask, signed_in: TestApp) -> None
     assert app.url_map.bind("").match(PATH, "POST")
     good, bad = send(signed_in, "name,source\nAcme,x\n,x\n"), send(signed_in, "source\nx\n")
     [route] = solivio.PROTOCOL.routes
-    assert route.replies[good.status_int].schema().validate(good.json) == {}
+    assert route.reply.schema().validate(good.json) == {}
     assert solivio.PROTOCOL.error_schema().validate(bad.json) == {}
     assert {*route.refusals, 405} == set(solivio.PROTOCOL.refusals)

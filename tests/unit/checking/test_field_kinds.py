@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from importing.batch import Batch, Delimited, Header, Requirement, Source
-from importing.checking.check_rows import check_rows
+from importing.checking.check_rows import CheckedRows
 from importing.checking.parse_values import parse_json_value
 from importing.disk_list import DiskList
 from importing.errors import Problem
@@ -56,7 +56,7 @@ def batch(
 def done(sent: Batch) -> Done:
     problems: DiskList[Problem] = DiskList()
     warnings: DiskList[Problem] = DiskList()
-    checked = check_rows(sent, Marked(), problems, warnings)
+    checked = CheckedRows(sent, Marked(), problems, warnings)
     return Done(checked, [row for chunk in checked.chunks() for row in chunk], list(problems), list(warnings))
 
 

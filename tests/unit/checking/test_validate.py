@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from importing.checking import distinct
-from importing.checking.check_rows import check_rows, column_fields
+from importing.checking import check_rows
+from importing.checking.check_rows import CheckedRows
 from importing.disk_list import DiskList
 from importing.fields import Field
+from importing.reading.column_layout import column_fields
 from tests.support.row_checks import COFFEE, COMMA, Marked, batch, done
 
 
@@ -25,7 +26,7 @@ def test_only_the_columns_that_the_batch_has_are_staged_in_one_order() -> None:
 
 
 def test_items_are_staged_where_the_campaign_counts_them() -> None:
-    checked = check_rows(batch("code auto_add", "")._replace(campaigns=(COFFEE,)), Marked(), DiskList(), DiskList())
+    checked = CheckedRows(batch("code auto_add", "")._replace(campaigns=(COFFEE,)), Marked(), DiskList(), DiskList())
     assert checked.columns == ("row", "code", "amount", "item_id")
 
 
@@ -222,7 +223,7 @@ def test_keys_that_are_all_different_are_known_to_be() -> None:
 
 
 def test_of_too_many_keys_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distinct, "MOST", 2)
+    monkeypatch.setattr(check_rows, "MAX_HASHES", 2)
     assert done("code", "a\nb").checked.codes
     assert not done("code", "a\nb\nc").checked.codes
 
@@ -234,7 +235,7 @@ def test_a_value_of_several_lines_is_judged_as_one() -> None:
 
 def test_rows_that_all_add_points_are_thin_where_that_is_asked_for() -> None:
     def chunk(text: str) -> list[tuple[object, ...]]:
-        checked = check_rows(batch("code first_name text auto_add", f"{text}\n"), Marked(), DiskList(), DiskList())
+        checked = CheckedRows(batch("code first_name text auto_add", f"{text}\n"), Marked(), DiskList(), DiskList())
         checked.keys_only = True
         assert checked.keys == ("row", "code", "amount")
         [found] = checked.chunks()

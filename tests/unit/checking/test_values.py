@@ -8,7 +8,7 @@ import json
 import pytest
 
 from importing.batch import Batch, Campaign, Header, Source
-from importing.checking.check_rows import check_rows
+from importing.checking.check_rows import CheckedRows
 from importing.disk_list import DiskList
 from importing.errors import Problem
 from importing.fields import FieldKind, make_custom_field
@@ -101,7 +101,7 @@ def test_a_choice_written_exactly_comes_before_one_that_differs_in_case() -> Non
     field = make_custom_field(6, "Case", FieldKind.PICK, ("gold", "Gold"))
     data = b"Gold\ngold\nGOLD"
     batch = Batch(1, "u", "legacy", (Header(1, field),), PIPE, Source(io.BytesIO(data), "utf-8", len(data)))
-    rows = [row[1] for chunk in check_rows(batch, Marked(), DiskList(), DiskList()).chunks() for row in chunk]
+    rows = [row[1] for chunk in CheckedRows(batch, Marked(), DiskList(), DiskList()).chunks() for row in chunk]
     assert rows == [f'{{"custom_field_6":"{choice}"}}' for choice in ("Gold", "gold", "gold")]
 
 

@@ -46,11 +46,13 @@ class TestAnyCommand:
         assert "Example" in shown
         assert " ".join(("tillgate", *command)) in shown.partition("Example")[2]
 
-    def test_unknown_is_told_in_one_sentence(self, tillgate: CommandLine) -> None:
+    def test_unknown_is_reported_in_one_sentence(self, tillgate: CommandLine) -> None:
         assert tillgate.refused("bogus") == "No such command 'bogus'. See: tillgate --help"
         assert tillgate.refused("account", "list", "--bogus").endswith("See: tillgate account list --help")
 
-    def test_setting_that_cannot_be_used_is_told(self, tillgate: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_setting_that_cannot_be_used_is_reported(
+        self, tillgate: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("TILLGATE_MAX_BODY", "much")
         assert tillgate.refused("account", "list") == "TILLGATE_MAX_BODY: use a size such as 128 MB."
 
@@ -258,7 +260,7 @@ def _opens(key: str) -> bool:
 
     context = open_context(load_settings())
     try:
-        return authenticate(context, "john1970", key, "greatwidgets", "192.0.2.1").account_id == "greatwidgets"
+        return authenticate(context, "john1970", key, "greatwidgets", "192.0.2.1").public_id == "greatwidgets"
     except ApiError:
         return False
     finally:

@@ -17,6 +17,7 @@ from settings import load_settings
 from storage import tables
 from tests.conftest import Blank
 from tests.support.command_line import CommandLine, installation
+from tests.support.job_queries import origin_of
 from tests.support.strategies import profile
 
 FILE = """code,card_number,first_name,last_name,phone
@@ -155,6 +156,11 @@ class TestHistory:
         assert (found[0]["face"], found[0]["mode"], found[0]["ignored"]) == ("cli", "ignore", 2)
         assert tillgate.ok("batches", "greatwidgets").out.count("\n") == 4
 
+    def test_the_delimiter_is_stored(self, tillgate: CommandLine) -> None:
+        file = write("code|phone\n1|555-0001\n")
+        batch = tillgate.ok("import", "greatwidgets", file, "--delimiter", "pipe", "--json").json["batch_id"]
+        assert origin_of(open_context(load_settings()), batch) == (None, "|", None, None)
+
     def test_batch_has_its_problems(self, tillgate: CommandLine) -> None:
         file = write("code,custom_date\n1,tomorrow\n2,2020-01-01\n")
         batch = tillgate.ok("import", "greatwidgets", file, "--on-error", "skip", "--json").json["batch_id"]
@@ -223,7 +229,7 @@ class TestCustomers:
         assert customers(tillgate, "--code", "3") == {}
         assert tillgate.ok("customers", "greatwidgets", "--code", "3").err == "There is no such customer.\n"
 
-    def test_others_account_is_not_looked_into(self, tillgate: CommandLine) -> None:
+    def test_others_account_is_not_read(self, tillgate: CommandLine) -> None:
         tillgate.ok("account", "create", "other")
         tillgate.ok("import", "greatwidgets", write(FILE))
         assert tillgate.ok("customers", "other", "--json").json == []

@@ -118,7 +118,7 @@ class TestCancelAndResume:
         assert tillgate.refused("cancel", batch) == f"The batch {batch} is not queued or running."
         assert tillgate.ok("resume", batch, "--json").json == {"id": batch, "status": "queued"}
         # The command asked the installation's own queue; recovery would ask here.
-        lifecycle.run_chunk(background.context, batch, 0)
+        chunk.run_chunk(background.context, batch, 0)
         background.work()
         assert held.holds(background.context, background.demo).customers == 5
         assert "cannot be resumed" in tillgate.refused("resume", batch)

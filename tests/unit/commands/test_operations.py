@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from settings import Settings
-from storage import schema_revision
+from storage import migrate
 from tests.conftest import Blank
 from tests.support.command_line import CommandLine, installation
 from tests.support.gateway_process import PATIENCE, PROGRAM
@@ -36,19 +36,19 @@ def checks(tillgate: CommandLine) -> dict[str, dict[str, object]]:
 
 class TestMigrate:
     def test_goes_up_and_down(self, tillgate: CommandLine) -> None:
-        head = schema_revision.newest()
+        head = migrate.newest_revision()
         assert tillgate.ok("migrate", "--json").json == {"before": head, "after": head, "head": head}
         assert tillgate.ok("migrate", "--to", "base", "--json").json["after"] == ""
         assert tillgate.ok("migrate", "--to", head).err == f"The database is at revision {head}.\n"
         assert tillgate.ok("migrate").err == f"The database is at revision {head}; nothing was to do.\n"
 
-    def test_unknown_revision_is_told(self, tillgate: CommandLine) -> None:
+    def test_unknown_revision_is_reported(self, tillgate: CommandLine) -> None:
         assert tillgate.refused("migrate", "--to", "nope").startswith("Cannot migrate to 'nope'")
 
     def test_every_command_brings_sqlite_up(self, tillgate: CommandLine) -> None:
         (tillgate.folder / "data" / "tillgate.db").unlink()
         tillgate.ok("account", "create", "greatwidgets")
-        assert tillgate.ok("migrate", "--json").json["before"] == schema_revision.newest()
+        assert tillgate.ok("migrate", "--json").json["before"] == migrate.newest_revision()
 
 
 class TestDoctor:

@@ -70,7 +70,7 @@ def test_the_list_shows_what_waits_and_why(tillgate: CommandLine) -> None:
         assert (row["waiting"], row["failed"], row["last_attempt"]) == (1, 0, "")
 
 
-def test_a_webhook_that_does_not_take_it_is_told(tillgate: CommandLine) -> None:
+def test_a_webhook_that_does_not_take_it_is_reported(tillgate: CommandLine) -> None:
     with receiving() as receiver:
         receiver.answers.append(404)
         hook, _ = created(tillgate, receiver)
@@ -104,7 +104,7 @@ def test_a_url_that_cannot_be_posted_to_is_refused(tillgate: CommandLine) -> Non
     assert "cannot be found" in tillgate.refused("webhook", "create", "greatwidgets", "https://nobody.invalid/")
 
 
-def test_the_version_that_is_told_is_the_programs() -> None:
+def test_the_printed_version_is_the_programs() -> None:
     project = tomllib.loads((Path(cli.__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == deliveries.USER_AGENT_VERSION
 

@@ -1,4 +1,4 @@
-"""A store whose jobs are worked on by hand, in small portions."""
+"""A store whose jobs are worked on by hand, in small chunks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.job_batches import HeldQueue
 
 
 @pytest.fixture(autouse=True)
-def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Portions of about 3,000 rows, so that a job of some thousand has several."""
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of about 3,000 rows, so that a job of some thousand has several."""
     monkeypatch.setattr(chunk, "FIRST_CHUNK_ROWS", 2_000)
     monkeypatch.setattr(chunk, "MAX_CHUNK_ROWS", 3_000)
     monkeypatch.setattr(chunk, "CHECK_CHUNK_ROWS", 3_000)

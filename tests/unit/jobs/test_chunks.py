@@ -1,4 +1,4 @@
-"""Jobs, portion by portion: every row once, under either policy, cancelled and undone."""
+"""Jobs, chunk by chunk: every row once, under either policy, cancelled and undone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from importing.fields import USERNAME
 from importing.jobs import lifecycle
 from importing.undo import undo_batch
 from storage.queries import jobs as stored
-from storage.tables_jobs import failed_row
+from storage.tables import failed_row
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import Held, HeldQueue, batch, holds, rows
 from tests.support.job_queries import MANY, changes, found
 
 
-def test_a_job_is_written_in_portions_and_every_row_counts_once(
+def test_a_job_is_written_in_chunks_and_every_row_counts_once(
     working: Context, queue: HeldQueue, account: Demo
 ) -> None:
     queued = lifecycle.submit(working, batch(working, account, rows("c", MANY)))
@@ -48,8 +48,8 @@ def test_bad_rows_are_skipped_told_of_and_kept_to_be_mended(working: Context, qu
     queue.run(working)
     done = found(working, account, queued.batch_id)
     assert (done.status, done.progress) == ("imported", BatchProgress(MANY, MANY, MANY - 4, 4))
-    with batch_status.open_row_results(working, account.number, queued.batch_id) as known:
-        assert [(problem.row, problem.code) for problem in known.problems()] == [(row, "bad_date") for row in bad]
+    problems = batch_status.paged_problems(working, account.number, queued.batch_id)
+    assert [(problem.row, problem.code) for problem in problems] == [(row, "bad_date") for row in bad]
     with working.database.reading() as connection:
         kept = [(row, cells) for row, cells in stored.stream_failed_rows(connection, account.number, queued.batch_id)]
     assert [row for row, _ in kept] == list(bad)
@@ -84,7 +84,7 @@ def test_reject_writes_all_rows_in_one_transaction(working: Context, queue: Held
     assert found(working, account, queued.batch_id).counts.new == MANY
 
 
-@pytest.mark.parametrize("count", [3, MANY], ids=["checked at once", "checked in portions"])
+@pytest.mark.parametrize("count", [3, MANY], ids=["checked at once", "checked in chunks"])
 def test_reject_counts_rows_that_were_checked_and_written_once(
     working: Context, queue: HeldQueue, account: Demo, count: int
 ) -> None:
@@ -92,7 +92,7 @@ def test_reject_counts_rows_that_were_checked_and_written_once(
     queue.run(working)
     done = found(working, account, queued.batch_id)
     assert (done.status, done.progress) == ("imported", BatchProgress(count, count, count, 0))
-    assert done.stored["rows"] == count
+    assert done.row["rows"] == count
 
 
 def test_reject_finds_what_only_the_store_knows(working: Context, queue: HeldQueue, account: Demo) -> None:
@@ -107,7 +107,7 @@ def test_reject_finds_what_only_the_store_knows(working: Context, queue: HeldQue
     queue.run(working)
     done = found(working, account, queued.batch_id)
     assert (done.status, done.progress) == ("failed", BatchProgress(2, 2, 0, 1))
-    assert done.stored["rows"] == 2
+    assert done.row["rows"] == 2
     assert done.reason is not None
     assert done.reason.code == "bad_rows"
     problems = list(batch_status.paged_problems(working, account.number, queued.batch_id))
@@ -120,7 +120,7 @@ def test_reject_finds_what_only_the_store_knows(working: Context, queue: HeldQue
     assert refused.value.code == "not_resumable"
 
 
-def test_a_job_that_is_cancelled_keeps_whole_portions_and_goes_on_where_it_stood(
+def test_a_job_that_is_cancelled_keeps_whole_chunks_and_goes_on_where_it_stood(
     working: Context, queue: HeldQueue, account: Demo
 ) -> None:
     queued = lifecycle.submit(working, batch(working, account, rows("c", MANY)))
@@ -167,7 +167,7 @@ def test_a_job_under_way_is_not_undone(working: Context, queue: HeldQueue, accou
         queue.run(working, 1)
 
 
-def test_a_small_job_is_done_within_two_portions_of_each_big_one(
+def test_a_small_job_is_done_within_two_chunks_of_each_big_one(
     working: Context, queue: HeldQueue, account: Demo
 ) -> None:
     big = [lifecycle.submit(working, batch(working, account, rows(f"b{n}-", MANY))).batch_id for n in range(8)]

@@ -16,7 +16,7 @@ from importing.jobs import lifecycle, stored_input
 from storage import apply
 from storage.engine import Busy
 from storage.queries import jobs as stored
-from storage.tables_jobs import job, job_input
+from storage.tables import job, job_input
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import HeldQueue, batch, rows
 from tests.support.job_queries import MANY, changes, found

@@ -17,7 +17,7 @@ from server.logs import formatter
 from storage.engine import Busy, Kind, now_ms
 from storage.queries import batches
 from storage.queries import jobs as stored
-from storage.tables_jobs import job
+from storage.tables import job
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import Held, HeldQueue, batch, holds, rows
 from tests.support.job_queries import MANY, found
@@ -28,22 +28,20 @@ def test_a_message_that_comes_twice_does_nothing_twice(working: Context, queue: 
     while queue.messages:
         message = queue.messages[0]
         queue.run(working, 1)
-        lifecycle.run_chunk(working, *message)
+        chunk.run_chunk(working, *message)
         assert len(queue.messages) <= 1
-    lifecycle.run_chunk(working, "no such batch", 0)
+    chunk.run_chunk(working, "no such batch", 0)
     assert holds(working, account) == Held(MANY, MANY * 2500, MANY)
 
 
-def test_a_dead_workers_portion_is_taken_over_after_its_lease(
-    working: Context, queue: HeldQueue, account: Demo
-) -> None:
+def test_a_dead_workers_chunk_is_taken_over_after_its_lease(working: Context, queue: HeldQueue, account: Demo) -> None:
     lifecycle.submit(working, batch(working, account, rows("c", MANY)))
     queue.run(working, 1)
     batch_id, number = queue.messages.popleft()
     with working.database.writing() as connection:
         assert stored.claim_chunk(connection, batch_id, number, "dead", 60_000) is not None
     # Nobody may have it yet, and recovery does not ask for it.
-    lifecycle.run_chunk(working, batch_id, number)
+    chunk.run_chunk(working, batch_id, number)
     assert lifecycle.recover_jobs(working) == 0
     assert not queue.messages
     with working.database.writing() as connection:
@@ -63,7 +61,7 @@ def test_a_worker_that_wakes_up_late_is_fenced_off(
     staged = plan_batch.stage
 
     def asleep(*arguments: object, **options: object) -> object:
-        # While this one sleeps, its lease passes, and another does the portion and all that follow.
+        # While this one sleeps, its lease passes, and another does the chunk and all that follow.
         result = staged(*arguments, **options)  # type: ignore[arg-type]
         monkeypatch.setattr(chunk, "stage", staged)
         with working.database.writing() as connection:
@@ -73,7 +71,7 @@ def test_a_worker_that_wakes_up_late_is_fenced_off(
         return result
 
     monkeypatch.setattr(chunk, "stage", asleep)
-    lifecycle.run_chunk(working, *message)
+    chunk.run_chunk(working, *message)
     assert not queue.messages
     assert holds(working, account) == Held(MANY, MANY * 2500, MANY)
 
@@ -100,7 +98,7 @@ def test_only_the_job_that_nobody_has_heard_of_is_asked_for_again(
     assert found(working, account, waiting).status == "queued"
 
 
-def test_who_is_cancelled_in_the_middle_of_a_portion_writes_nothing_of_it(
+def test_who_is_cancelled_in_the_middle_of_a_chunk_writes_nothing_of_it(
     working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued = lifecycle.submit(working, batch(working, account, rows("c", MANY)))
@@ -124,7 +122,7 @@ def test_a_job_that_fails_for_an_outside_reason_is_tried_again_and_can_be_resume
     processed = holds(working, account).customers
     # A host with another secret cannot read the input.
     wrong = replace(working, digests=Digests(b"another secret of this length..."))
-    for _ in range(lifecycle.MAX_ATTEMPTS):
+    for _ in range(chunk.MAX_ATTEMPTS):
         assert found(working, account, queued.batch_id).status == "running"
         queue.run(wrong)
         with working.database.writing() as connection:
@@ -151,7 +149,7 @@ def test_a_host_whose_clock_is_wrong_does_not_keep_a_job_waiting(
     assert due_at <= now_ms() + 2 * 1000 * working.job_lease
 
 
-def test_who_cancels_while_a_portion_ends_waits_for_it(
+def test_who_cancels_while_a_chunk_ends_waits_for_it(
     working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued = lifecycle.submit(working, batch(working, account, rows("c", MANY)))
@@ -198,7 +196,7 @@ def test_waiting_for_a_turn_never_fails_a_job(
 
     with monkeypatch.context() as patch:
         patch.setattr(stored, "update_claimed", busy)
-        for _ in range(lifecycle.MAX_ATTEMPTS + 1):
+        for _ in range(chunk.MAX_ATTEMPTS + 1):
             queue.run(working)
             queue.put_chunk(queued.batch_id, 0)
     assert found(working, account, queued.batch_id).status == "running"
@@ -218,15 +216,15 @@ def test_a_job_that_is_given_up_does_not_say_that_nothing_was_imported(
 
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "do_chunk", away)
-        for _ in range(lifecycle.MAX_ATTEMPTS):
-            lifecycle.run_chunk(working, *last)
+        for _ in range(chunk.MAX_ATTEMPTS):
+            chunk.run_chunk(working, *last)
     failed = found(working, account, queued.batch_id)
     assert failed.status == "failed"
     assert failed.reason is not None
     assert (failed.reason.code, failed.reason.values) == ("job_interrupted", {"reason": "unavailable"})
 
 
-def test_the_log_tells_of_a_failed_portion_without_its_rows(
+def test_the_log_tells_of_a_failed_chunk_without_its_rows(
     working: Context, queue: HeldQueue, account: Demo, caplog: pytest.LogCaptureFixture
 ) -> None:
     lifecycle.submit(working, batch(working, account, rows("secretive", 10)))

@@ -64,13 +64,13 @@ class TestChoosing:
         chosen = choose_encoder(fields)
         assert (chosen.media_type, chosen.error) == (kind, None)
 
-    def test_a_wrong_output_is_told_in_xml(self) -> None:
+    def test_a_wrong_output_is_reported_in_xml(self) -> None:
         chosen = choose_encoder({"output": "yaml", "callback": "f"})
         assert chosen.media_type is MediaType.XML
         assert chosen.error is not None
         assert chosen.error.message == "Invalid output: yaml. Use XML or JSON."
 
-    def test_a_wrong_callback_is_told_in_plain_json(self) -> None:
+    def test_a_wrong_callback_is_reported_in_plain_json(self) -> None:
         for output in ("", "JSON"):
             chosen = choose_encoder({"output": output, "callback": "alert(1)", "condensed": "yes"})
             assert (chosen.media_type, chosen.condensed) == (MediaType.JSON, True)

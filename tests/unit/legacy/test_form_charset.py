@@ -8,7 +8,7 @@ import pytest
 
 from importing.reading.charset import WINDOWS_1252, CharsetDetector, find_charset
 from tests.support.form_requests import MULTIPART, URLENCODED, Dribble, environ, multipart, read, urlencoded
-from transport.charset import declared
+from transport.multipart import declared_charset
 
 LATIN = URLENCODED + "; charset="
 
@@ -177,8 +177,8 @@ def test_every_known_charset_has_a_codec() -> None:
 
 def test_the_charset_parameter_is_found_in_every_spelling() -> None:
     for content_type in ("a/b;charset=x-y", 'a/b; Charset = "x-y"', "a/b; charset='x-y'; q=1", "charset=x-y"):
-        assert declared(content_type) == "x-y"
-    assert declared("a/b") == declared("") == declared("a/b; charset=") == ""
+        assert declared_charset(content_type) == "x-y"
+    assert declared_charset("a/b") == declared_charset("") == declared_charset("a/b; charset=") == ""
 
 
 def test_the_codec_reads_every_byte_and_writes_it_back() -> None:
@@ -186,7 +186,6 @@ def test_the_codec_reads_every_byte_and_writes_it_back() -> None:
     text = every.decode(WINDOWS_1252.codec)
     assert text.encode(WINDOWS_1252.codec) == every
     assert text_of(every, WINDOWS_1252.codec) == text
-    assert codecs.getincrementalencoder(WINDOWS_1252.codec)().encode(text) == every
     for byte in every:
         try:
             assert text[byte] == bytes([byte]).decode("cp1252")

@@ -17,12 +17,12 @@ from tests.support.parameter_checks import ACCESS, LEAST, NO_CORE, batch, refusa
 
 def test_the_least_that_is_needed_and_its_defaults() -> None:
     made = batch()
-    assert (made.account, made.user, made.face) == (7, "john1970", "legacy")
+    assert (made.account, made.user, made.protocol) == (7, "john1970", "legacy")
     assert (made.delimited.delimiter, made.delimited.quotes, made.delimited.multiline) == ("|", False, False)
     assert (made.mode, made.on_error, made.keep_undo) == (Mode.IGNORE, OnError.REJECT, True)
     assert made.card_digits is None
     assert (made.request_key, made.request_digest) == (None, request_digest(LEAST, b"d" * 32))
-    assert [campaign.campaign_id for campaign in made.campaigns] == ["Spring"]
+    assert [campaign.public_id for campaign in made.campaigns] == ["Spring"]
     assert [(header.position, header.field and header.field.name) for header in made.headers] == [(1, "code")]
 
 
@@ -176,7 +176,7 @@ class TestCampaigns:
         ],
     )
     def test_separated_by_comma_or_as_in_the_page_s_example(self, sent: str, chosen: list[str]) -> None:
-        assert [campaign.campaign_id for campaign in batch({"campaigns_to_include": sent}).campaigns] == chosen
+        assert [campaign.public_id for campaign in batch({"campaigns_to_include": sent}).campaigns] == chosen
 
     @pytest.mark.parametrize("sent", ["", " ", ",", " , ,", "|,|"])
     def test_at_least_one(self, sent: str) -> None:

@@ -14,7 +14,7 @@ from importing.batch import AssignedKey, Conflict, Counts, Outcome, UndoOutcome
 from importing.batch_status import BatchProgress, BatchStatus, FailureReason
 from importing.errors import API_ERRORS, PROBLEMS, WARNINGS, ApiError, Problem
 from importing.jobs.lifecycle import SubmittedBatch
-from legacy_api import batch_status_replies, replies
+from legacy_api import replies
 from legacy_api.encoders import Encoder, MediaType
 from legacy_api.replies import GroupList, GroupNode
 
@@ -43,13 +43,13 @@ FOLLOWED = BatchStatus(
     id="b1",
     kind="import",
     status="imported",
-    face="legacy",
+    protocol="legacy",
     user_id="john1970",
     progress=BatchProgress(9, 9, 5, 2),
     counts=Counts(2, 3, 1, 0, 2),
     reason=None,
     charset="UTF-8",
-    milliseconds=250,
+    duration_ms=250,
     created_at=1795251600000,
     started_at=0,
     updated_at=0,
@@ -57,15 +57,15 @@ FOLLOWED = BatchStatus(
     request_ref="",
     undoes="",
     has_assigned_keys=True,
-    stored={},
+    row={},
 )
 WHY = FailureReason("bad_rows", bad_rows(PROBLEMS_FOUND).message)
-WHOLE = batch_status_replies.batch_tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")
-WAITING = batch_status_replies.batch_tree(
+WHOLE = replies.batch_tree(FOLLOWED, MADE, PROBLEMS_FOUND, "available")
+WAITING = replies.batch_tree(
     FOLLOWED._replace(status="queued", progress=BatchProgress(), counts=Counts()), [], [], "none"
 )
-UNDO = batch_status_replies.batch_tree(FOLLOWED._replace(kind="undo", counts=Counts(), undoes="b0"), [], [], "expired")
-IN_VAIN = batch_status_replies.batch_tree(FOLLOWED._replace(status="failed", reason=WHY), [], PROBLEMS_FOUND, "none")
+UNDO = replies.batch_tree(FOLLOWED._replace(kind="undo", counts=Counts(), undoes="b0"), [], [], "expired")
+IN_VAIN = replies.batch_tree(FOLLOWED._replace(status="failed", reason=WHY), [], PROBLEMS_FOUND, "none")
 
 EVERY_TREE: dict[str, GroupNode] = {
     "imported": replies.import_reply(PLAIN, details=False).root,
@@ -81,7 +81,7 @@ EVERY_TREE: dict[str, GroupNode] = {
     "status": replies.success_tree(WHOLE),
     "batches": replies.success_tree(GroupList("batches", [WAITING, WHOLE, UNDO, IN_VAIN])),
     "no batches": replies.success_tree(GroupList("batches", [])),
-    "cancelled": batch_status_replies.change_reply(FOLLOWED._replace(status="cancelled")).root,
+    "cancelled": replies.change_reply(FOLLOWED._replace(status="cancelled")).root,
     "bad rows": replies.error_tree(bad_rows(PROBLEMS_FOUND)),
     "bad rows with details": replies.error_tree(bad_rows(PROBLEMS_FOUND), details=True),
     "error with details": replies.error_tree(ApiError("no_data"), details=True),
@@ -180,7 +180,7 @@ def test_the_charset_as_people_call_it(codec: str, name: str) -> None:
     assert told["batch"]["charset"] == name
 
 
-def test_failed_rows_are_told_without_details_too() -> None:
+def test_failed_rows_are_reported_without_details_too() -> None:
     root = EVERY_TREE["made ids and failed rows"]
     assert names(root, "batch") == ["customers", "problems"]
     assert names(root, "batch/customers") == ["new", "updated", "failed", "customer", "customer"]
@@ -201,7 +201,7 @@ def test_a_preview_is_checked_and_has_no_id() -> None:
     assert "id" not in names(answer.root, "batch")
 
 
-def test_the_batch_id_is_told_to_the_face_without_details_too() -> None:
+def test_the_batch_id_reaches_the_endpoint_without_details_too() -> None:
     answer = replies.import_reply(PLAIN, details=False)
     assert (answer.batch_id, answer.replayed) == ("b1", False)
     assert "id" not in names(answer.root, "batch")

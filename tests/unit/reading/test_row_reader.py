@@ -10,7 +10,9 @@ from importing.batch import Delimited, Source
 from importing.errors import ApiError
 from importing.reading import csv_records, row_reader
 from importing.reading.charset import WINDOWS_1252
-from importing.reading.split_rows import Flaw
+from importing.reading.column_layout import has_wider_row
+from importing.reading.split_rows import RowFlaw
+from tests.support.read_rows import bytes_at_once, read_rows
 
 PIPE = Delimited("|")
 TAB = Delimited("\t")
@@ -24,16 +26,14 @@ def source(data: str | bytes, charset: str = "utf-8") -> Source:
 
 
 def rows(data: str | bytes, delimited: Delimited = PIPE, charset: str = "utf-8") -> list[list[str]]:
-    found = [row for chunk in row_reader.read_rows(source(data, charset), delimited) for row in chunk]
+    found = list(read_rows(source(data, charset), delimited))
     assert [row.number for row in found] == list(range(1, len(found) + 1))
     assert not any(row.flaw for row in found), found
     return [row.cells for row in found]
 
 
-def flaws(data: str, delimited: Delimited) -> list[tuple[int, list[str], Flaw]]:
-    return [
-        (r.number, r.cells, r.flaw) for chunk in row_reader.read_rows(source(data), delimited) for r in chunk if r.flaw
-    ]
+def flaws(data: str, delimited: Delimited) -> list[tuple[int, list[str], RowFlaw]]:
+    return [(number, cells, flaw) for number, cells, flaw in read_rows(source(data), delimited) if flaw]
 
 
 def test_cr_lf_lf_and_cr_end_lines_mixed_too() -> None:
@@ -105,8 +105,8 @@ def test_comma_a_line_of_empty_quotes_is_a_row() -> None:
 @pytest.mark.parametrize("delimited", [COMMA, FILE])
 def test_comma_a_stray_quote_spoils_one_row_only(line: str, cells: list[str], delimited: Delimited) -> None:
     data = f"1,2\n{line}\n3,4\n"
-    assert flaws(data, delimited) == [(2, cells, Flaw.BAD_QUOTES)]
-    found = [row for chunk in row_reader.read_rows(source(data), delimited) for row in chunk]
+    assert flaws(data, delimited) == [(2, cells, RowFlaw.BAD_QUOTES)]
+    found = list(read_rows(source(data), delimited))
     assert [row.cells for row in found if not row.flaw] == [["1", "2"], ["3", "4"]]
 
 
@@ -117,18 +117,18 @@ def test_in_files_a_quoted_value_may_span_lines_which_it_keeps_as_they_are() -> 
 
 def test_in_files_the_row_after_an_unclosed_quote_may_span_lines() -> None:
     data = '"nail 5,x\nb,"two\nlines",y\nc\n'
-    found = [row for chunk in row_reader.read_rows(source(data), FILE) for row in chunk]
+    found = list(read_rows(source(data), FILE))
     assert [(row.cells, row.flaw) for row in found] == [
-        (['"nail 5,x'], Flaw.BAD_QUOTES),
-        (["b", "two\nlines", "y"], Flaw.NONE),
-        (["c"], Flaw.NONE),
+        (['"nail 5,x'], RowFlaw.BAD_QUOTES),
+        (["b", "two\nlines", "y"], RowFlaw.NONE),
+        (["c"], RowFlaw.NONE),
     ]
 
 
 def test_in_files_what_is_read_again_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_records, "MAX_REREAD_CHARACTERS", 100)
     data = 'a","""\n' * 50 + 'b,"two\nlines"\n'
-    found = [row for chunk in row_reader.read_rows(source(data), FILE) for row in chunk]
+    found = list(read_rows(source(data), FILE))
     # Quotes do not span lines any more by then: the last two lines are rows of their own.
     assert [row.cells for row in found[-2:]] == [["b", '"two'], ['lines"']]
     assert len(found) == 52
@@ -141,7 +141,8 @@ def test_in_files_what_is_read_again_is_bounded(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("piece", [1, 2, 3, 5, 1000])
 def test_characters_may_lie_across_the_border_of_two_pieces(charset: str, data: bytes, piece: int) -> None:
     data = b"1|2\r\n" + data + b"\r\n\r\n3|4\r"
-    blocks = row_reader.read_blocks(source(data, charset), PIPE, piece=piece)
+    with bytes_at_once(piece):
+        blocks = list(row_reader.read_blocks(source(data, charset), PIPE))
     first, second, *_ = data.decode(charset).split("\r\n")
     assert [line for block in blocks for line in block.lines] == [first, second, "3|4"]
 
@@ -156,10 +157,11 @@ def test_a_bom_at_the_start_is_dropped(charset: str) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
 def test_of_a_line_that_is_too_long_only_the_beginning_is_kept(piece: int, end: str) -> None:
     data = "1|2\n" + "ab|" * 10 + end + ("3|4" if end else "")
-    blocks = list(row_reader.read_blocks(source(data), PIPE, longest=7, piece=piece))
+    with bytes_at_once(piece):
+        blocks = list(row_reader.read_blocks(source(data), PIPE, longest=7))
     flawed = [row for block in blocks for row in block.flawed]
     assert [(number, cells.values, cells.flaw) for number, cells in flawed] == [
-        (2, ["ab", "ab", "a"], Flaw.LINE_TOO_LONG)
+        (2, ["ab", "ab", "a"], RowFlaw.LINE_TOO_LONG)
     ]
     assert sum(len(block.lines) for block in blocks) == (3 if end else 2)
 
@@ -168,7 +170,8 @@ def test_of_a_line_that_is_too_long_only_the_beginning_is_kept(piece: int, end: 
 @pytest.mark.parametrize("delimited", [PIPE, Delimited("|", quotes=True, multiline=True)])
 def test_a_long_line_of_blanks_is_skipped_like_a_short_one(piece: int, delimited: Delimited) -> None:
     data = "1|2\n" + " |" * 50 + "\r\n3|4\n" + "\t" * 50
-    blocks = row_reader.read_blocks(source(data), delimited, longest=7, piece=piece)
+    with bytes_at_once(piece):
+        blocks = list(row_reader.read_blocks(source(data), delimited, longest=7))
     assert [(block.first, list(block.lines)) for block in blocks if block.lines][-1][1][-1] == "3|4"
 
 
@@ -189,7 +192,7 @@ def test_the_first_row_and_where_the_next_one_starts(
     charset = "utf-8" if data.isascii() or b"\xc3" in data else "cp1252"
     found, start = row_reader.read_first_row(source(data, charset), delimited)
     assert (found, data[start:]) == (cells, rest)
-    remaining = [row.cells for chunk in row_reader.read_rows(source(data, charset), delimited, start) for row in chunk]
+    remaining = [row.cells for row in read_rows(source(data, charset), delimited, start)]
     assert remaining == rows(rest, delimited, charset)
 
 
@@ -217,5 +220,5 @@ def test_a_first_row_that_is_none(data: str, code: str) -> None:
     ],
 )
 def test_the_widest_row_without_its_trailing_blank_columns(data: str, delimited: Delimited, columns: int) -> None:
-    assert not row_reader.has_wider_row(source(data), delimited, columns)
-    assert not columns or row_reader.has_wider_row(source(data), delimited, columns - 1)
+    assert not has_wider_row(source(data), delimited, columns)
+    assert not columns or has_wider_row(source(data), delimited, columns - 1)

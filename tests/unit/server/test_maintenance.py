@@ -103,3 +103,14 @@ def _known(context: Context) -> set[str]:
             )
             assert all(row[name] is None for name in (*tables.KEY_COLUMNS, *tables.HAD_COLUMNS))
     return {row["first_name"] for row in rows}
+
+
+def test_codes_that_a_batch_made_are_dropped_with_its_undo_state(context: Context) -> None:
+    context = replace(context, undo_keep=1, undo_days=30)
+    actual = Actual(context)
+    batch = Import(("code", "first_name"), ({"code": "", "first_name": "ann"},), "update", campaigns=("club",))
+    ids = [actual.apply(batch).id for _ in range(2)]
+    _age(context, ids[0], 31)
+    maintenance.run_once(context)
+    with context.database.reading() as connection:
+        assert list(connection.execute(select(tables.assigned_key.c.batch_id)).scalars()) == [ids[1]]

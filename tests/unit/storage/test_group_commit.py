@@ -18,6 +18,7 @@ from importing.batch import Batch, Counts, Delimited, Header, Mode, Outcome, Sou
 from importing.context import Context
 from importing.errors import ApiError
 from importing.fields import FIELD_BY_NAME
+from importing.queue import Queue
 from storage import tables
 from storage.batch_transaction import BatchTransaction
 from storage.engine import Kind
@@ -131,7 +132,7 @@ def test_nobody_is_told_before_the_commit(
 ) -> None:
     seen: list[set[str]] = []
     told: list[int] = []
-    monkeypatch.setattr(import_batch, "put_deliveries", lambda *_: told.append(len(seen)))
+    monkeypatch.setattr(Queue, "put_deliveries", lambda *_: told.append(len(seen)))
     commits.before = lambda: seen.append(codes(context))
     together(context, commits, several(account))
     assert seen == [set()]

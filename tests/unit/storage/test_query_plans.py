@@ -22,9 +22,10 @@ from importing.undo import availability
 from server import maintenance
 from storage.engine import Database, Kind
 from storage.postgres.connection import WHOLE_TABLE_PLANS
+from storage.postgres.dialect import postgres_sql
 from storage.queries import batches, customers
 from storage.sql_connection import SqlConnection
-from storage.sql_dialect import postgres_sql, sqlite_sql
+from storage.sqlite.dialect import sqlite_sql
 from storage.sqlite.drop_statistics import drop_statistics
 from storage.tables import customer
 from tests.support.demo_accounts import Demo
@@ -92,7 +93,7 @@ def _undo_state(context: Context, account: int, batch_id: str) -> str:
     """Of a batch whose own row does not tell: one that ended before its time."""
     found = batch_status.find_batch(context, account, batch_id)
     assert found is not None
-    return availability.undo_state(context, account, {**found.stored, "status": "failed"})
+    return availability.undo_state(context, account, {**found.row, "status": "failed"})
 
 
 ASKER = ("john1970", "1959caadac9b13dcb3", "greatwidgets", "192.0.2.1")

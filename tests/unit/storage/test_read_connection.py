@@ -16,7 +16,7 @@ def test_a_read_sees_what_was_written_since_the_last_one(database: Database) -> 
             # Not read to its end.
             connection.number("SELECT a.id FROM account a, account b ORDER BY a.id")
         with database.read_connection() as connection:
-            return [name for (name,) in connection.all("SELECT account_id FROM account ORDER BY id")]
+            return [name for (name,) in connection.all("SELECT public_id FROM account ORDER BY id")]
 
     for number in range(3):
         with database.writing() as connection:

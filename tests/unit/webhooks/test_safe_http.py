@@ -35,7 +35,7 @@ LOCAL = "127.0.0.1"
 
 def way(*found: str, private: bool = False) -> PostOptions:
     """A way on which every host has these addresses."""
-    return PostOptions(private=private, resolve=lambda _host, _port: found)
+    return PostOptions(allow_private=private, resolve=lambda _host, _port: found)
 
 
 # URLs
@@ -160,7 +160,7 @@ def test_a_name_server_that_does_not_answer_is_left_in_time() -> None:
         return []
 
     with pytest.raises(NoAnswer, match="not resolved in time"):
-        post("http://hooks.example.com/", {}, b"", PostOptions(connect=0.1, whole=0.1, resolve=resolve))
+        post("http://hooks.example.com/", {}, b"", PostOptions(connect_timeout=0.1, total_timeout=0.1, resolve=resolve))
     over.set()
 
 
@@ -199,7 +199,7 @@ def test_the_certificate_is_verified_for_the_name(tls: tuple[ssl.SSLContext, ssl
     server, client = tls
     named: list[str | None] = []
     server.set_servername_callback(lambda _connection, name, _context: named.append(name))
-    verified = PostOptions(True, resolve=lambda _host, _port: [LOCAL], certificates=lambda: client)
+    verified = PostOptions(True, resolve=lambda _host, _port: [LOCAL], tls_context=lambda: client)
     with receiving(server) as receiver:
         assert post(f"https://{NAME}:{receiver.port}/", {}, b"{}", verified) == 204
         assert named == [NAME]

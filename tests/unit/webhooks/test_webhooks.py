@@ -8,7 +8,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from importing.jobs import chunk, lifecycle
 from importing.undo import undo_batch
 from server import maintenance
 from storage.queries import webhooks as stored
-from storage.tables_jobs import delivery, webhook
+from storage.tables import delivery, webhook
 from tests.support.demo_accounts import Demo, open_accounts
 from tests.support.job_batches import HeldQueue, batch, rows
 from tests.support.webhook_receiver import DRIP, FLOOD, NONSENSE, SILENCE, Receiver, receiving
@@ -34,8 +34,8 @@ from webhooks.deliveries import NewWebhook
 from webhooks.safe_http import PostOptions
 
 # Short, for what does not answer; what does answers at once.
-WAY = PostOptions(private=True, connect=5.0, whole=5.0)
-HURRIED = PostOptions(private=True, connect=0.5, whole=0.5)
+WAY = PostOptions(allow_private=True, connect_timeout=5.0, total_timeout=5.0)
+HURRIED = PostOptions(allow_private=True, connect_timeout=0.5, total_timeout=0.5)
 
 
 @dataclass
@@ -44,8 +44,8 @@ class Queue(HeldQueue):
 
     deliveries: list[str] = field(default_factory=list)
 
-    def put_delivery(self, delivery_id: str) -> None:
-        self.deliveries.append(delivery_id)
+    def put_deliveries(self, delivery_ids: Iterable[str]) -> None:
+        self.deliveries.extend(delivery_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ def test_an_undo_is_told_with_what_it_took_back(world: World) -> None:
 
 def test_every_webhook_of_the_account_is_told_and_no_other(world: World, context: Context) -> None:
     with context.database.reading() as connection:
-        other = connection.execute(text("SELECT id FROM account WHERE account_id = 'smallshop'")).scalar_one()
+        other = connection.execute(text("SELECT id FROM account WHERE public_id = 'smallshop'")).scalar_one()
     second = deliveries.register_webhook(world.context, world.demo.number, world.receiver.url)
     deliveries.register_webhook(world.context, other, world.receiver.url)
     world.import_rows()
@@ -268,7 +268,7 @@ def test_a_receiver_that_does_not_answer_is_left_at_the_deadline(world: World, a
     world.import_rows()
     began = time.monotonic()
     world.deliver(HURRIED)
-    assert time.monotonic() - began < 10 * HURRIED.whole
+    assert time.monotonic() - began < 10 * HURRIED.total_timeout
     assert (world.one()["state"], world.one()["status"], world.one()["error"]) == ("waiting", 0, error)
     world.again()
     assert world.one()["state"] == "delivered"

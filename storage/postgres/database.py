@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psycopg
-from sqlalchemy import URL, Connection, text
+from psycopg.pq import TransactionStatus
+from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy.pool import PoolProxiedConnection
 
 from storage import staging
 from storage.batch_transaction import BatchTransaction
-from storage.driver_connections import driver_connection
+from storage.drivers import connect
+from storage.engine import Database, Expected, Kind
 from storage.fair_locks import Busy, FairLocks
 from storage.postgres.batch_transaction import PostgresBatchTransaction
 from storage.postgres.connection import PostgresConnection, open_batch_engine, open_engine, open_read_engine
 from storage.sql_connection import SqlConnection
-
-if TYPE_CHECKING:
-    from storage.engine import Expected
 
 # Of an account's batches of up to so many bytes, so many are at work in a process, and the others wait in line before they
 # take a connection. One account's terminals cannot take all connections so, and few connections have temporary tables.
@@ -27,10 +27,11 @@ SMALL_BYTES = 64 * 1024
 SMALL_BATCHES_AN_ACCOUNT = 3
 
 
-class PostgresBackend:
-    """See storage.engine.Backend."""
+class PostgresDatabase(Database):
+    kind = Kind.POSTGRESQL
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, data_dir: Path) -> None:
+        self.data_dir = data_dir
         self.engine = open_engine(url)
         self.batch_engine = open_batch_engine(url)
         self.read_engine = open_read_engine(url)
@@ -40,10 +41,12 @@ class PostgresBackend:
     def reading(self) -> Iterator[Connection]:
         """Every query sees the state of the first one."""
         with self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
 
     @contextmanager
-    def writing(self, wait: float, large: bool) -> Iterator[Connection]:  # noqa: ARG002
+    def writing(self, wait: float = 4.0, *, large: bool = False) -> Iterator[Connection]:  # noqa: ARG002
         """Each lock of a row is waited for."""
         with self.engine.begin() as connection:
             connection.execute(text(f"SET LOCAL lock_timeout = {int(wait * 1000)}"))
@@ -55,23 +58,20 @@ class PostgresBackend:
                 raise
 
     @contextmanager
-    def batch_transaction(self, expected: Expected | None) -> Iterator[BatchTransaction]:
+    def batch_transaction(self, expected: Expected | None = None) -> Iterator[BatchTransaction]:
         """Small batches of an account wait in line."""
         started = time.monotonic()
         is_small = expected is not None and expected.size <= SMALL_BYTES
         line = self._accounts.held(expected.account, expected.wait) if expected and is_small else nullcontext()
-        with line, driver_connection(self.batch_engine) as pooled:
+        with line, _connection(self.batch_engine) as pooled:
             work = PostgresBatchTransaction(pooled, time.monotonic() - started)
-            try:
-                staging.prepare_tables(work, pooled.info)
+            with staging.prepared(work, pooled.info):
                 yield work
-            finally:
-                work.close()
 
     @contextmanager
     def read_connection(self) -> Iterator[SqlConnection]:
         """In autocommit."""
-        with driver_connection(self.read_engine) as pooled:
+        with _connection(self.read_engine) as pooled:
             connection = PostgresConnection(pooled)
             yield connection
             connection.flush()
@@ -80,7 +80,24 @@ class PostgresBackend:
         """Not yet: the batch transaction takes it."""
         return nullcontext()
 
-    def close(self) -> None:
-        """All connections."""
+    def dispose(self) -> None:
         for engine in (self.engine, self.batch_engine, self.read_engine):
             engine.dispose()
+
+
+@contextmanager
+def _connection(engine: Engine) -> Iterator[PoolProxiedConnection]:
+    pooled = connect(engine)
+    try:
+        yield pooled
+    finally:
+        driver = pooled.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        if driver.info.transaction_status == TransactionStatus.IDLE:
+            pooled.close()
+        else:
+            was_lost = driver.closed
+            pooled.invalidate()
+            if was_lost:
+                # PostgreSQL has gone, and the pool's other connections with it.
+                engine.dispose()

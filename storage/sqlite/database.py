@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import URL, Connection
 from sqlalchemy.pool import PoolProxiedConnection
 
 from storage import staging
 from storage.batch_transaction import BatchTransaction
-from storage.driver_connections import connect, driver_connection
+from storage.drivers import connect
+from storage.engine import Database, Expected, Kind
 from storage.sql_connection import SqlConnection
-from storage.sqlite.batch_transaction import OwnTransaction, SqliteBatchTransaction
+from storage.sqlite.batch_transaction import OwnBatchTransaction
 from storage.sqlite.checkpoints import Checkpoints, checkpointing
 from storage.sqlite.connection import DEADLINE, SqliteConnection, open_engine, open_read_engine
+from storage.sqlite.file_locks import RequestLocks, WriteLock
 from storage.sqlite.group_commit import CommitGroups, grouped
-from storage.sqlite.request_locks import RequestLocks
-from storage.sqlite.write_lock import WriteLock
-
-if TYPE_CHECKING:
-    from storage.engine import Expected
 
 # Batches of up to so many bytes share transactions, in which SQLite keeps all that they change twice, in memory, until each
 # of them is done.
 GROUPED_BYTES = 16 * 1024
 
 
-class SqliteBackend:
-    """See storage.engine.Backend."""
+class SqliteDatabase(Database):
+    """A file, by default in `data_dir`."""
 
-    def __init__(self, url: URL, path: Path, data_dir: Path) -> None:
+    kind = Kind.SQLITE
+
+    def __init__(self, url: URL, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.path = path = Path(url.database or data_dir / "tillgate.db")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.engine = open_engine(url)
         self.read_engine = open_read_engine(url)
@@ -44,10 +45,10 @@ class SqliteBackend:
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A transaction sees one state anyway."""
-        return self.engine.connect()
+        return self.engine.begin()
 
     @contextmanager
-    def writing(self, wait: float, large: bool) -> Iterator[Connection]:
+    def writing(self, wait: float = 4.0, *, large: bool = False) -> Iterator[Connection]:
         """With the write lock."""
         deadline = time.monotonic() + wait
         with self._write_lock.held(wait), self.engine.connect() as connection:
@@ -56,7 +57,7 @@ class SqliteBackend:
             with checkpointing(driver, self._checkpoints if large else None), connection.begin():
                 yield connection
 
-    def batch_transaction(self, expected: Expected | None) -> AbstractContextManager[BatchTransaction]:
+    def batch_transaction(self, expected: Expected | None = None) -> AbstractContextManager[BatchTransaction]:
         """Small batches share their commit."""
         if expected is not None and expected.size <= GROUPED_BYTES:
             return grouped(self._groups, expected.wait)
@@ -64,28 +65,22 @@ class SqliteBackend:
 
     @contextmanager
     def _own_transaction(self) -> Iterator[BatchTransaction]:
-        with driver_connection(self.engine) as pooled:
-            driver: Any = pooled.driver_connection
-            access = OwnTransaction(driver, self._write_lock, self._checkpoints)
-            work = SqliteBatchTransaction(pooled, access)
-            try:
-                staging.prepare_tables(work, pooled.info)
+        with closing(connect(self.engine)) as pooled:
+            work = OwnBatchTransaction(pooled, self._write_lock, self._checkpoints)
+            with staging.prepared(work, pooled.info):
                 yield work
-            finally:
-                work.close()
 
     @contextmanager
     def read_connection(self) -> Iterator[SqlConnection]:
         """Without a transaction."""
-        with driver_connection(self.read_engine) as pooled:
+        with closing(connect(self.read_engine)) as pooled:
             yield SqliteConnection(pooled)
 
     def lock_request(self, key: int) -> AbstractContextManager[None]:
         """By a file."""
         return self._request_locks.held(key)
 
-    def close(self) -> None:
-        """All connections."""
+    def dispose(self) -> None:
         self._groups.close()
         self._checkpoints.finish()
         self.read_engine.dispose()

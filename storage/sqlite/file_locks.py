@@ -1,8 +1,6 @@
-"""One fair write lock for all processes of a machine, so that nobody sleeps in SQLite's busy handler.
+"""Locks for all processes of a machine, by files. The kernel releases them when a process ends.
 
-SQLite lets waiting writers poll and guess; with eight of them some wait for seconds while others pass twice. Here the
-threads of a process wait first come, first served. The process that is next takes a second lock, the gate, while it waits
-for the first one, so that a process that has just written cannot push in again before it.
+PostgreSQL has row locks and advisory locks for these; in SQLite a row would cost a write.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +22,17 @@ LONGEST_PAUSE = 0.002
 TIMEOUT_STEP = 0.25
 
 
+# struct flock of 64-bit Linux: type, whence, start, length, process.
+FLOCK = "hhqqi4x"
+
+
 class WriteLock:
-    """Kept by file locks beside `path`, which the kernel drops when a process dies."""
+    """One fair write lock, by two files beside `path`, so that no writer sleeps in SQLite's busy handler.
+
+    SQLite lets waiting writers poll; with eight of them some wait for seconds while others write twice. Here the threads of
+    a process wait first come, first served. The process that is next takes a second lock, the gate, while it waits for the
+    first one, so that a process that has just written cannot write again before it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -70,6 +78,23 @@ class WriteLock:
             self._files = (os.open(f"{self._path}-gate", flags, 0o600), os.open(f"{self._path}-turn", flags, 0o600))
             self._process = os.getpid()
         return self._files
+
+
+class RequestLocks:
+    """Locks of requests: byte-range locks on one file, which each holder opens once more."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def held(self, key: int) -> Iterator[None]:
+        """Hold the byte number `key` (0 … 2^62) of the file; wait for its holder."""
+        file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.fcntl(file, fcntl.F_OFD_SETLKW, struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, key, 1, 0))
+            yield
+        finally:
+            os.close(file)
 
 
 def _lock_file(file: int, deadline: float) -> None:
