@@ -29,9 +29,11 @@ from legacy_api.form import FormLimits
 from legacy_api.parameters import LONGEST_REQUEST_ID
 from server import early_refusals, gthread_worker, maintenance, process
 from settings import PREFIX, Settings
+from storage import migrate
 
 FOLDER = Path(__file__).parent
 DOCUMENTS = (FOLDER / "protocol.md", FOLDER / "operations.md", FOLDER / "modern_protocols.md")
+CONTRIBUTING = FOLDER / "contributing.md"
 
 MARKED = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -148,15 +150,15 @@ def call_table() -> Iterator[str]:
     yield from _table(("type", "served", "right to import"), rows)
 
 
-def fault_table() -> Iterator[str]:
+def error_table() -> Iterator[str]:
     rows = (
         (
-            f"`{fault.code}`",
-            _template(fault) + _where(fault.code),
-            str(error_status(fault.category, http_status=False).value),
-            str(error_status(fault.category, http_status=True).value),
+            f"`{error.code}`",
+            _template(error) + _where(error.code),
+            str(error_status(error.category, http_status=False).value),
+            str(error_status(error.category, http_status=True).value),
         )
-        for fault in API_ERRORS.values()
+        for error in API_ERRORS.values()
     )
     yield from _table(("code", "text", "`always-200`", "`http`"), rows)
 
@@ -171,8 +173,8 @@ def _where(code: str) -> str:
     return " (signing in only)" if code in SIGN_IN_ONLY else ""
 
 
-def row_table(declarations: Mapping[str, ErrorSpec]) -> Iterator[str]:
-    rows = ((f"`{found.code}`", _template(found)) for found in declarations.values())
+def row_table(specs: Mapping[str, ErrorSpec]) -> Iterator[str]:
+    rows = ((f"`{spec.code}`", _template(spec)) for spec in specs.values())
     yield from _table(("code", "text"), rows)
 
 
@@ -287,7 +289,7 @@ TABLES: Mapping[str, Callable[[], Iterable[str]]] = {
     "parameters of a history": lambda: parameter_table("customers_batches"),
     "later parameters": later_parameters,
     "calls": call_table,
-    "faults": fault_table,
+    "faults": error_table,
     "problems": lambda: row_table(PROBLEMS),
     "warnings": lambda: row_table(WARNINGS),
     "decisions": lambda: decision_tables(SECTIONS),
@@ -323,8 +325,8 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
-def _template(declaration: ErrorSpec) -> str:
-    return declaration.template.replace("<", "&lt;").replace("{rows_text}", "{the first 10 problems}")
+def _template(spec: ErrorSpec) -> str:
+    return spec.template.replace("<", "&lt;").replace("{rows_text}", "{the first 10 problems}")
 
 
 def _limit(field: Field) -> str:
@@ -359,13 +361,22 @@ def _default(value: object) -> str:
     return "" if value in (None, "") else f"`{value}`"
 
 
+def renumbered(document: str) -> str:
+    """The document with the number of its example of a migration behind the newest one."""
+    newest = migrate.newest_revision()
+    number = f"{int(newest) + 1:04}"
+    document = re.sub(r"\b\d{4}_company\.py", f"{number}_company.py", document)
+    document = re.sub(r'^\+revision = "\d{4}"$', f'+revision = "{number}"', document, flags=re.MULTILINE)
+    return re.sub(r'^\+down_revision = "\d{4}"$', f'+down_revision = "{newest}"', document, flags=re.MULTILINE)
+
+
 def main() -> None:
-    """Write every document whose tables have changed."""
-    for path in DOCUMENTS:
+    """Write every document whose tables, or whose example of a migration, have changed."""
+    for path, write in (*((path, rendered) for path in DOCUMENTS), (CONTRIBUTING, renumbered)):
         text = path.read_text(encoding="utf-8")
-        if (new := rendered(text)) != text:
+        if (new := write(text)) != text:
             path.write_text(new, encoding="utf-8")
-            click.echo(f"{path.name} has new tables.")
+            click.echo(f"{path.name} is up to date now.")
 
 
 if __name__ == "__main__":

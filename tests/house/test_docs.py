@@ -161,7 +161,8 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+# contributing.md shows how to add a command and a setting that are not there.
+@pytest.mark.parametrize("path", [p for p in documents() if p.name != "contributing.md"], ids=lambda path: path.name)
 def test_commands_and_targets_that_are_named_exist(path: Path) -> None:
     text = text_of(path)
     paths = {name for name, _ in generate.commands()} | {f"tillgate {name}" for name in COMMANDS}
