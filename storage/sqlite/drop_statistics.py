@@ -1,7 +1,7 @@
-"""SQLite's statistics of the file, which no statement here asks for: all of them say themselves in which order to join.
+"""SQLite's statistics of the file. No statement here needs them, since each says in which order to join.
 
-Somebody who runs ANALYZE, or a tool that does, does harm with it: a table that had one row then is taken to have one for
-ever, and is read whole for each row of a batch when it has a million.
+An ANALYZE by an operator or a tool does harm: a table that had one row then is assumed to have one for ever, and is read
+whole for each row of a batch when it has a million.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ def drop_statistics(database: Database, wait: float) -> bool:
             return False
     with database.writing(wait) as connection:
         for name in connection.execute(text(_TABLES)).scalars().all():
-            # Not emptied: that the table is gone is a change of the schema, which everybody else notices.
+            # Dropped, not emptied: other connections notice a change of the schema only.
             connection.execute(text(f"DROP TABLE {name}"))
     return True
