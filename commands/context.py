@@ -14,7 +14,6 @@ from settings import Settings, load_settings
 from storage import migrate
 from storage.engine import Busy, Database, Kind
 from storage.queries import accounts
-from storage.sqlite.drop_statistics import drop_statistics
 
 # A command waits longer for its turn to write than a terminal at a till would.
 PATIENCE = 60.0
@@ -43,7 +42,7 @@ def bring_up(database: Database) -> None:
         migrate.upgrade(database)
     # While somebody writes: the server's maintenance does it.
     with suppress(Busy):
-        drop_statistics(database, MOMENT)
+        database.drop_statistics(MOMENT)
 
 
 @contextmanager

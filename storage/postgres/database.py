@@ -18,7 +18,7 @@ from storage.drivers import connect
 from storage.engine import Database, Expected, Kind
 from storage.fair_locks import Busy, FairLocks
 from storage.postgres.batch_transaction import PostgresBatchTransaction
-from storage.postgres.connection import PostgresConnection, open_batch_engine, open_engine, open_read_engine
+from storage.postgres.connection import PostgresConnection, open_engines
 from storage.sql_connection import SqlConnection
 
 # Of an account's batches of up to SMALL_BYTES, so many run at once in a process; the others wait in line before they take a
@@ -32,9 +32,7 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: URL, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.engine = open_engine(url)
-        self.batch_engine = open_batch_engine(url)
-        self.read_engine = open_read_engine(url)
+        self.engine, self.batch_engine, self.read_engine = open_engines(url)
         self._accounts = FairLocks(SMALL_BATCHES_AN_ACCOUNT)
 
     @contextmanager
