@@ -19,8 +19,7 @@ TableRows = Sequence[RowMapping]
 
 def find_account(connection: Connection, account_id: str) -> RowMapping | None:
     """The account of that id."""
-    query = select(tables.account).where(tables.account.c.account_id == account_id)
-    return connection.execute(query).mappings().first()
+    return _find_first(connection, tables.account, tables.account.c.account_id == account_id)
 
 
 def list_accounts(connection: Connection) -> TableRows:
@@ -123,6 +122,10 @@ def add_audit_line(connection: Connection, account: int | None, actor: str, acti
     """Write a line of the audit: the actor, the action and its subject. Never a secret."""
     values = {"account_id": account, "at": now_ms(), "actor": actor, "action": action, "subject": subject}
     connection.execute(insert(tables.audit).values(values))
+
+
+def _find_first(connection: Connection, table: Table, condition: ColumnElement[bool]) -> RowMapping | None:
+    return connection.execute(select(table).where(condition)).mappings().first()
 
 
 def _list_rows(connection: Connection, table: Table, account: int, order: ColumnElement[Any]) -> TableRows:

@@ -42,11 +42,11 @@ def find_batch(connection: Connection, account: int, batch_id: str) -> TableRow 
 _JOB_COLUMNS = ("state", "total", "processed", "fault", "request_ref", "started_at", "updated_at", "ended_at")
 
 
-# Terminals poll these, by the driver's cursor: to compile a statement costs more than to run it.
+# Terminals ask for these again and again, by the driver's cursor: to compile a statement costs more than to run it.
 _COLUMNS_LEFT_OUT = frozenset(("campaigns", "columns", "header", "request_digest", "status_before"))
 _STATUS_COLUMNS = tuple(name for name in BATCH_COLUMNS if name not in _COLUMNS_LEFT_OUT)
 _STATUS_ROW = (*_STATUS_COLUMNS, *_JOB_COLUMNS, "made")
-# Selected with the batch: to look for assigned keys where there are none costs as much as all the rest.
+# Whether there are codes to be learned goes along: to look for them where there are none costs as much as all the rest.
 _HAS_ASSIGNED_KEYS = (
     "EXISTS (SELECT 1 FROM batch_problem p WHERE p.account_id = b.account_id AND p.batch_id = b.id "
     f"AND p.kind = '{ASSIGNED_KEY}')"

@@ -56,7 +56,10 @@ def _load_page(connection: Connection, account: int, condition: ColumnElement[bo
 def _load_balances(connection: Connection, account: int, rows: Sequence[RowMapping]) -> dict[int, dict[str, int]]:
     query = (
         select(enrolment.c.customer_id, campaign.c.campaign_id, enrolment.c.balance)
-        .join(campaign, (campaign.c.account_id == enrolment.c.account_id) & (campaign.c.id == enrolment.c.campaign_id))
+        .join(
+            campaign,
+            (campaign.c.account_id == enrolment.c.account_id) & (campaign.c.id == enrolment.c.campaign_id),
+        )
         .where(
             enrolment.c.account_id == account,
             enrolment.c.uses > 0,

@@ -45,7 +45,7 @@ class WebhookEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery that this worker has claimed. `secret` is encrypted; `account_id` is what the protocols call the account."""
+    """A delivery that is this worker's to post. `secret` is sealed; `account_id` is what the protocols call the account."""
 
     account: int
     account_id: str
