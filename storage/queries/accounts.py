@@ -28,7 +28,7 @@ def list_accounts(connection: Connection) -> TableRows:
 
 
 def create_account(connection: Connection, account_id: str, name: str) -> int:
-    """Create an account; returns the store's number of it."""
+    """Make an account; returns the store's number of it."""
     values = {"account_id": account_id, "name": name, "created_at": now_ms()}
     created = connection.execute(insert(tables.account).values(values).returning(tables.account.c.id))
     return int(created.scalar_one())
@@ -90,7 +90,7 @@ def list_campaign_items(connection: Connection, account: int) -> TableRows:
 def create_campaign(
     connection: Connection, account: int, campaign_id: str, name: str, kind: str, items: Sequence[tuple[str, str]] = ()
 ) -> int:
-    """Create a campaign with its items (id and name each); returns the store's number of it within the account."""
+    """Make a campaign with its items (id and name each); returns the store's number of it within the account."""
     number = _next_number(connection, tables.campaign, account)
     values = {"account_id": account, "id": number, "campaign_id": campaign_id, "name": name, "type": kind}
     connection.execute(insert(tables.campaign).values({**values, "created_at": now_ms()}))
