@@ -391,8 +391,8 @@ VALUES_OF_OTHERS = (
     "WHERE h.id {differs} u.customer_id"
 )
 COUNT_TARGETS = (
-    "SELECT coalesce(sum(CASE WHEN touched = 0 THEN 1 ELSE 0 END), 0), "
-    "coalesce(sum(CASE WHEN new_code IS NOT NULL OR new_card IS NOT NULL THEN 1 ELSE 0 END), 0) FROM target"
+    "SELECT count(*) FILTER (WHERE touched = 0), "
+    "count(*) FILTER (WHERE new_code IS NOT NULL OR new_card IS NOT NULL) FROM target"
 )
 NEWLY_ENROLLED = (
     "UPDATE target SET touched = 1 WHERE touched = 0 AND NOT EXISTS (SELECT 1 FROM enrolment e WHERE "

@@ -94,7 +94,7 @@ def _undo_enrolments(
 def rewrite_unique_values(
     work: BatchTransaction, account: int, undo: int, uniques: Sequence[int], made: CreatedCustomers | None
 ) -> None:
-    """Write the table of unique values anew; a value that somebody else has by now stays what it was before the undo."""
+    """Write the table of unique values anew; a value that another customer has by now stays what it was before the undo."""
     if not uniques:
         return
     blocked_rows = list(
