@@ -15,7 +15,6 @@ from settings import Settings, load_settings
 from storage import migrate
 from storage.engine import Busy, Database, Kind
 from storage.queries import accounts, batches
-from storage.sqlite.drop_statistics import drop_statistics
 
 # Seconds that a command waits to write; a terminal at a till waits less.
 PATIENCE = 60.0
@@ -43,7 +42,7 @@ def _bring_up(database: Database) -> None:
         migrate.upgrade(database)
     # If another process writes, the server's maintenance does it later.
     with suppress(Busy):
-        drop_statistics(database, STATISTICS_PATIENCE)
+        database.drop_statistics(STATISTICS_PATIENCE)
 
 
 @contextmanager

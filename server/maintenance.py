@@ -13,7 +13,6 @@ from importing.context import Context
 from importing.jobs import lifecycle
 from storage.engine import Busy, now_ms
 from storage.queries import expired_data
-from storage.sqlite.drop_statistics import drop_statistics
 from webhooks import deliveries
 
 log = logging.getLogger("tillgate.maintenance")
@@ -41,7 +40,7 @@ def run_once(context: Context) -> int:
         with suppress(Busy), context.database.writing(context.write_wait) as connection:
             gone += expired_data.prune(connection, account, *limits)
     with suppress(Busy):
-        drop_statistics(context.database, context.write_wait)
+        context.database.drop_statistics(context.write_wait)
         lifecycle.drop_stale_inputs(context)
         deliveries.drop_old_deliveries(context)
         admin_sessions.drop_expired(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -59,34 +60,40 @@ def apply_plan(
 
     `renames`: a stored customer may get another code or card.
     """
-    account, change, now, base = change_context.account, change_context.change, change_context.now, change_context.base
+    values = change_context._asdict()
     if work.filled("target"):
-        work.send(TAKE_BEFORE_IMAGES, account=account, change=change)
-        _change_customers(work, shape, change_context, renames=renames)
+        work.send(TAKE_BEFORE_IMAGES, **values)
+        _change_customers(work, shape, values, renames=renames)
     if work.filled("new_customer"):
-        work.send(_create_statement(shape, work.dialect), account=account, change=change, now=now, base=base)
+        work.send(_create_statement(shape, work.dialect), **values)
     for number in shape.written_uniques:
         for statement in _unique_value_statements(number):
-            work.send(statement, account=account, base=base)
-    _enrol(work, change_context, campaigns)
+            work.send(statement, **values)
+    for position, campaign in enumerate(campaigns):
+        for table, (enrol_with_points, enrol) in ENROL.items():
+            if work.filled(table):
+                work.send(enrol if position else enrol_with_points, campaign=campaign, **values)
+    if campaigns:
+        for table, entries in ADD_ENTRIES.items():
+            if work.filled(table):
+                work.send(entries, campaign=campaigns[0], **values)
 
 
 def _change_customers(
-    work: BatchTransaction, shape: BatchShape, change_context: ChangeContext, *, renames: bool
+    work: BatchTransaction, shape: BatchShape, values: Mapping[str, object], *, renames: bool
 ) -> None:
-    account, change, now = change_context.account, change_context.change, change_context.now
     renamed_customers = renames and work.number(COUNT_RENAMED)
-    work.send(_update_statement(shape, work.dialect), account=account, change=change, now=now)
+    work.send(_update_statement(shape, work.dialect), **values)
     if renamed_customers:
         for statement in EMPTY_RENAMED_KEYS:
-            work.send(statement, account=account)
+            work.send(statement, **values)
     if shape.writes_username:
-        work.send(_drop_usernames_statement(shape), account=account)
+        work.send(_drop_usernames_statement(shape), **values)
     if renamed_customers:
         for statement in GIVE_RENAMED_KEYS:
-            work.send(statement, account=account, now=now)
+            work.send(statement, **values)
     if "username_key" in shape.columns:
-        work.send(GIVE_USERNAMES, account=account)
+        work.send(GIVE_USERNAMES, **values)
 
 
 def record_change(
@@ -104,18 +111,6 @@ def record_change(
         first_removed=removed[0],
         last_removed=removed[1],
     )
-
-
-def _enrol(work: BatchTransaction, change_context: ChangeContext, campaigns: tuple[int, ...]) -> None:
-    account, change, now, base = change_context.account, change_context.change, change_context.now, change_context.base
-    for position, campaign in enumerate(campaigns):
-        for table, (enrol_with_points, enrol) in ENROL.items():
-            if work.filled(table):
-                work.send(enrol if position else enrol_with_points, account=account, campaign=campaign, base=base)
-    if campaigns:
-        for table, entries in ADD_ENTRIES.items():
-            if work.filled(table):
-                work.send(entries, account=account, change=change, campaign=campaigns[0], now=now, base=base)
 
 
 # Stored customers may have joined before; new ones cannot have.

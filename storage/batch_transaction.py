@@ -1,6 +1,6 @@
-"""One batch at work on one connection: its temporary tables, its staging transaction and its write transaction.
+"""One batch on one connection: its temporary tables, its staging transaction and its write transaction.
 
-storage/sqlite/batch_transaction.py and storage/postgres/batch_transaction.py have the two kinds.
+Each database has its own kind: storage/sqlite/batch_transaction.py and storage/postgres/batch_transaction.py.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from storage.sql_connection import Result, SqlConnection
 
 # Seconds that a batch may wait to write, however long it has waited before.
 SHORTEST_WAIT = 0.1
-# A batch with more rows is a large one: PostgreSQL's planner is told the sizes of temporary tables, and SQLite makes its
-# checkpoint in the background instead of at the commit.
+# A batch with more rows is a large one: PostgreSQL analyzes its temporary tables, and SQLite makes its checkpoint in the
+# background instead of at the commit.
 SMALL_BATCH_ROWS = 500
 ROWS_PER_CHUNK = 500
 # SQLite's page cache while many rows are sorted.
 SORTING_CACHE_KB = 16_384
-# The same while little is put into temporary tables. More would save a little, but the temporary tables of the batch before
-# still hold on to their cache: 84 MB above idle.
+# The same while few rows go into temporary tables. More would save a little, but the temporary tables of the batch before
+# still have their cache: 84 MB above idle.
 UNDO_CACHE_KB = 53_248
 
 Answer = TypeVar("Answer")
@@ -32,11 +32,11 @@ Chunk = Sequence[Sequence[object]]
 
 
 class KeyTaken(Exception):
-    """A unique key would have been there twice."""
+    """Two customers would have had the same unique key."""
 
 
 class BatchTransaction(SqlConnection):
-    """`seconds_waited`: how long the connection was waited for, which is a part of what the batch waits to write."""
+    """`seconds_waited`: how long the batch has waited for the connection, a part of its wait to write."""
 
     def __init__(self, seconds_waited: float = 0.0) -> None:
         self._seconds_waited = seconds_waited
@@ -52,13 +52,13 @@ class BatchTransaction(SqlConnection):
     def writing(self, account: int, wait: float) -> AbstractContextManager[None]:
         """The write transaction, for one account's writer at a time; what was staged before is kept.
 
-        It is committed at the end, and rolled back on an error. Nothing more can be done with the batch transaction then.
-        Raises Busy when the lock does not come within `wait` seconds, counted from when the connection was waited for.
+        It is committed at the end, and rolled back on an error. The batch transaction cannot be used afterwards. Raises
+        Busy when it does not get the lock within `wait` seconds, the wait for the connection included.
         """
 
     @abstractmethod
     def lock_request(self, key: int, query: Callable[[], Answer]) -> Answer:
-        """Hold the lock of a request (see Database.lock_request) until the transaction ends, and wait for whoever holds it.
+        """Hold the lock of a request (see Database.lock_request) until the transaction ends, and wait for its holder.
 
         Returns what `query` returns then.
         """
@@ -75,7 +75,7 @@ class BatchTransaction(SqlConnection):
         """Roll back whatever was not committed."""
 
     def fill(self, table: str, columns: Sequence[str], chunks: Iterable[Chunk]) -> None:
-        """Write chunks of rows into a table, the quickest way. No chunk: no statement."""
+        """Insert chunks of rows into a table, by the fastest way. No chunk: no statement."""
         rest = iter(chunks)
         first = next(rest, None)
         if not first:
@@ -94,12 +94,12 @@ class BatchTransaction(SqlConnection):
     def filled(self, table: str) -> bool:
         """Whether this batch has put a row into a temporary table, as far as is known.
 
-        A small post needs half of the statements only, because it asks this before.
+        A small post needs half of the statements only, because this is checked before them.
         """
         return table in self._filled
 
     def expect(self, rows: int) -> None:
-        """Say that so many rows were put into temporary tables now."""
+        """Count so many rows as put into temporary tables."""
         self._rows += rows
 
     @property
@@ -109,21 +109,21 @@ class BatchTransaction(SqlConnection):
 
     @contextmanager
     def sorting(self) -> Iterator[None]:
-        """Sort many rows in here: beside its page cache SQLite takes as much again for that, so the cache is a small one."""
+        """Sort many rows in here, with a small page cache: SQLite takes as much memory again to sort."""
         with self._page_cache(SORTING_CACHE_KB) if self.is_large else nullcontext():
             yield
 
     def roomy(self) -> AbstractContextManager[None]:
-        """Write in here what puts little into temporary tables: the file's page cache may take some of the room of theirs."""
+        """Write in here with a larger page cache, where few rows go into temporary tables."""
         return self._page_cache(UNDO_CACHE_KB)
 
     def _page_cache(self, kilobytes: int) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
 
     def analyze(self, *tables: str) -> None:
-        """Tell PostgreSQL's planner how large temporary tables are; SQLite joins in the order written.
+        """Have PostgreSQL analyze temporary tables of a large batch; SQLite joins in the order written.
 
-        Only once many rows were filled in: for a few, any plan will do, and this costs more than the batch.
+        For a few rows any plan will do, and this costs more than the batch.
         """
         if self.is_large:
             self._analyze(tables)
@@ -131,7 +131,7 @@ class BatchTransaction(SqlConnection):
     def _analyze(self, tables: Iterable[str]) -> None: ...
 
     def expect_few_rows(self, tables: Iterable[str]) -> None:
-        """Tell SQLite's planner that these temporary tables, which were just created, are small."""
+        """Declare these temporary tables, which were just created, as small for SQLite's planner."""
 
     @abstractmethod
     def lock_rows(self, query: str, /, **values: object) -> None:
@@ -158,8 +158,8 @@ _INSERTED = re.compile(r"INSERT (?:\{\w+\})?INTO (\w+)")
 @lru_cache(maxsize=2000)
 def inserted_into(statement: str) -> str | None:
     """The table that a statement inserts into."""
-    found = _INSERTED.match(statement)
-    return found[1] if found else None
+    match = _INSERTED.match(statement)
+    return match[1] if match else None
 
 
 def insert_start(table: str, columns: Sequence[str]) -> str:

@@ -69,6 +69,10 @@ class Database(ABC):
         It is taken before a batch transaction. On PostgreSQL that takes the lock: see `BatchTransaction.lock_request`.
         """
 
+    def drop_statistics(self, wait: float) -> bool:  # noqa: ARG002
+        """Drop SQLite's statistics, for open connections too. Returns whether there were any. Raises Busy."""
+        return False
+
     @abstractmethod
     def dispose(self) -> None:
         """Close all connections."""

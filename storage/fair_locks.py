@@ -1,4 +1,4 @@
-"""Locks of a process's threads that are given first come, first served."""
+"""Locks of a process's threads, first come, first served."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from contextlib import contextmanager
 
 
 class Busy(Exception):
-    """A lock did not come within the wait."""
+    """A lock was not acquired within the wait."""
 
 
 def held_lock() -> threading.Lock:
-    """A lock that is held until somebody releases it: whoever waits for that, acquires it."""
+    """A lock that is held: a thread waits for its release by acquiring it."""
     lock = threading.Lock()
     lock.acquire()
     return lock
 
 
 class FairLocks:
-    """One lock for each key. So many threads hold a key at once, and the others wait in line for it."""
+    """One lock for each key, which `holders` threads may hold at once; the others wait in line for it."""
 
     def __init__(self, holders: int = 1) -> None:
         self._guard = threading.Lock()
         self._holders = holders
         self._held: dict[Hashable, int] = defaultdict(int)
-        # Each waits for a lock of its own to be released: an event costs ten times as much.
+        # Each thread waits for the release of a lock of its own: an event costs ten times as much.
         self._waiting: dict[Hashable, deque[threading.Lock]] = defaultdict(deque)
 
     @contextmanager
@@ -39,36 +39,36 @@ class FairLocks:
             self.release(key)
 
     def acquire(self, key: Hashable, wait: float) -> None:
-        """Hold the key until somebody releases it. Waits at most `wait` seconds for it, then raises Busy."""
+        """Hold the key until `release`. Waits at most `wait` seconds for it, then raises Busy."""
         with self._guard:
             if self._held[key] < self._holders:
                 self._held[key] += 1
                 return
-            called = held_lock()
-            self._waiting[key].append(called)
-        if called.acquire(timeout=max(wait, 0)):
+            waiter = held_lock()
+            self._waiting[key].append(waiter)
+        if waiter.acquire(timeout=max(wait, 0)):
             return
         with self._guard:
-            if called in self._waiting[key]:
-                self._waiting[key].remove(called)
+            if waiter in self._waiting[key]:
+                self._waiting[key].remove(waiter)
                 raise Busy
-        # The call came between the end of the wait and the guard: the key is ours.
+        # The release came between the end of the wait and the guard: the key is ours.
 
     def release(self, key: Hashable) -> None:
         """Hold the key no longer."""
         with self._guard:
-            if self._call_next(key):
+            if self._pass_on(key):
                 return
             self._held[key] -= 1
             if not self._held[key]:
                 del self._held[key], self._waiting[key]
 
     def hand_over(self, key: Hashable) -> bool:
-        """Have whoever waits longest hold the key instead. False where nobody waits: it is still held."""
+        """Let the thread that waits longest hold the key instead. False where none waits: it is still held."""
         with self._guard:
-            return self._call_next(key)
+            return self._pass_on(key)
 
-    def _call_next(self, key: Hashable) -> bool:
+    def _pass_on(self, key: Hashable) -> bool:
         if not self._waiting[key]:
             return False
         # As many hold it as before.

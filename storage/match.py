@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from storage import unique_values
 from storage.batch_transaction import BatchTransaction
@@ -102,19 +102,24 @@ def compare_dependent_rows(work: BatchTransaction, shape: BatchShape, account: i
 
 def list_dependent_rows(work: BatchTransaction) -> Iterator[DependentRow]:
     """The dependent rows in row order."""
-    unique_claims = work.rows(
-        'SELECT "row", number, value FROM unique_claim WHERE "row" IN (SELECT "row" FROM dependent_row) ORDER BY "row"'
-    )
-    next_claim = next(unique_claims, None)
-    for row, code, card, username, given_username in work.rows(
-        'SELECT "row", code, card_number, username_key, customer_username FROM stage '
-        'WHERE "row" IN (SELECT "row" FROM dependent_row) ORDER BY "row"'
-    ):
-        unique: dict[str | int, str] = {} if username is None else {"username": username}
-        while next_claim is not None and next_claim[0] == row:
-            unique[next_claim[1]] = next_claim[2]
-            next_claim = next(unique_claims, None)
-        yield DependentRow(row, code, card, unique, given_username or "")
+    dependent = 'WHERE "row" IN (SELECT "row" FROM dependent_row) ORDER BY "row"'
+    claims = work.rows(f'SELECT "row", number, value FROM unique_claim {dependent}')
+    rows = work.rows(f'SELECT "row", code, card_number, username_key, customer_username FROM stage {dependent}')
+    for (row, code, card, _key, username), unique in _with_unique_values(rows, claims):
+        yield DependentRow(row, code, card, unique, username or "")
+
+
+def _with_unique_values(
+    rows: Iterator[tuple[Any, ...]], values: Iterator[tuple[int, int, str]]
+) -> Iterator[tuple[tuple[Any, ...], dict[str | int, str]]]:
+    """Rows (id, code, card number, user name's key, …) with their unique values, which are (id, number, value) by id."""
+    next_value = next(values, None)
+    for row in rows:
+        unique: dict[str | int, str] = {} if row[3] is None else {"username": row[3]}
+        while next_value is not None and next_value[0] == row[0]:
+            unique[next_value[1]] = next_value[2]
+            next_value = next(values, None)
+        yield row, unique
 
 
 def list_key_owners(work: BatchTransaction, shape: BatchShape, account: int) -> Iterator[KeyOwner]:
@@ -131,25 +136,19 @@ def list_key_owners(work: BatchTransaction, shape: BatchShape, account: int) -> 
             "{join} unique_value u ON u.account_id = :account AND u.number = t.number AND u.value = t.value"
         )
     ids = " UNION ".join(queries)
-    values = (
-        work.rows(
+    values: Iterator[tuple[Any, ...]] = iter(())
+    if shape.account_uniques:
+        values = work.rows(
             f"SELECT customer_id, number, value FROM unique_value WHERE account_id = :account AND customer_id IN ({ids}) "
             "ORDER BY customer_id",
             account=account,
         )
-        if shape.account_uniques
-        else iter(())
-    )
-    next_claim = next(values, None)
-    for number, code, card, username in work.rows(
+    rows = work.rows(
         f"SELECT id, code, card_number, username_key FROM customer WHERE account_id = :account AND id IN ({ids}) "
         "ORDER BY id",
         account=account,
-    ):
-        unique: dict[str | int, str] = {} if username is None else {"username": username}
-        while next_claim is not None and next_claim[0] == number:
-            unique[next_claim[1]] = next_claim[2]
-            next_claim = next(values, None)
+    )
+    for (number, code, card, _key), unique in _with_unique_values(rows, values):
         yield KeyOwner(number, code, card, unique)
 
 
@@ -392,8 +391,8 @@ VALUES_OF_OTHERS = (
     "WHERE h.id {differs} u.customer_id"
 )
 COUNT_TARGETS = (
-    "SELECT coalesce(sum(CASE WHEN touched = 0 THEN 1 ELSE 0 END), 0), "
-    "coalesce(sum(CASE WHEN new_code IS NOT NULL OR new_card IS NOT NULL THEN 1 ELSE 0 END), 0) FROM target"
+    "SELECT count(*) FILTER (WHERE touched = 0), "
+    "count(*) FILTER (WHERE new_code IS NOT NULL OR new_card IS NOT NULL) FROM target"
 )
 NEWLY_ENROLLED = (
     "UPDATE target SET touched = 1 WHERE touched = 0 AND NOT EXISTS (SELECT 1 FROM enrolment e WHERE "

@@ -25,7 +25,7 @@ class Result:
 
 
 class PendingResult(Protocol):
-    """The result of a statement that may not have run yet. The first look at it runs the statement."""
+    """The result of a statement that may not have run yet. Reading it runs the statement."""
 
     @property
     def count(self) -> int: ...

@@ -14,7 +14,7 @@ generated_key  generated codes and card numbers before they are known to be free
 unique_claim   the unique custom values that rows give
 undo_customer  the customers that an undo concerns, and what it does with each
 undo_value     what an undo writes to customers that something else has written to since
-undo_key       keys and unique values that an undo restores, and whether somebody else has them by now
+undo_key       keys and unique values that an undo restores, and whether another customer has them by now
 conflict       what an undo cannot restore, the newest change first
 undo_outcome   what became of customers so far, where an undo reverts its changes one by one
 """

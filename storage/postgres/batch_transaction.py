@@ -33,7 +33,7 @@ INSERTED_ROWS = 64
 DELETED_ROWS_KEPT = 5000
 _DELETED_ROWS = "tillgate_deleted_rows"
 
-# One writer an account at a time. The settings are made before the row is locked, for it is locked last of all.
+# One writer an account at a time. The settings are made before the row is locked, which comes last.
 LOCK_ACCOUNT = (
     "SELECT a.id FROM (SELECT set_config('lock_timeout', :wait, true), set_config('plan_cache_mode', :plans, true), "
     "set_config('enable_seqscan', :sets, true), set_config('enable_hashjoin', :sets, true), "
@@ -48,7 +48,7 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
     def __init__(self, pooled: PoolProxiedConnection, seconds_waited: float = 0.0) -> None:
         PostgresConnection.__init__(self, pooled)
         BatchTransaction.__init__(self, seconds_waited)
-        # Tables that a statement inserts into that has not run yet.
+        # Tables into which a statement inserts that has not run yet.
         self._perhaps_filled: set[str] = set()
 
     def begin(self, temporary: Iterable[str], connection_info: MutableMapping[Any, Any]) -> None:
@@ -60,9 +60,9 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
     @contextmanager
     def writing(self, account: int, wait: float) -> Iterator[None]:
         """The same transaction goes on."""
-        patience = round(max(wait - self._seconds_waited, SHORTEST_WAIT) * 1000)
+        wait_ms = round(max(wait - self._seconds_waited, SHORTEST_WAIT) * 1000)
         try:
-            self.send(LOCK_ACCOUNT, account=account, wait=f"{patience}ms", **self._planning())
+            self.send(LOCK_ACCOUNT, account=account, wait=f"{wait_ms}ms", **self._planning())
             yield
             self._empty_tables()
             self.execute("COMMIT")
@@ -70,19 +70,21 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
             raise Busy from error
 
     def _planning(self) -> dict[str, object]:
-        # A few rows are worth one plan for all such batches, many rows a plan of their own. PostgreSQL takes an empty table
-        # for one of a thousand rows, and would read all customers to join them with three; and a plan that was made when
-        # there were three batches, and is kept, would read all of them when there are thousands.
+        # Small batches share one plan, a large one gets its own. PostgreSQL assumes a thousand rows in an empty table, and
+        # would read all customers to join them with three; and a plan that was made for three batches, and is kept, would
+        # read all of them when there are thousands.
         if self.is_large or not (self._filled or self._perhaps_filled):
             return {"plans": "force_custom_plan", "sets": "on"}
         return {"plans": "force_generic_plan", "sets": "off"}
 
     def lock_request(self, key: int, query: Callable[[], Answer]) -> Answer:
         """By an advisory lock."""
-        # And what is asked next is planned for many batches, however few there are by now.
-        tried = self.send("SELECT pg_try_advisory_xact_lock(:key), set_config('enable_seqscan', 'off', true)", key=key)
+        # The query is planned for many batches, however few there are by now.
+        attempt = self.send(
+            "SELECT pg_try_advisory_xact_lock(:key), set_config('enable_seqscan', 'off', true)", key=key
+        )
         answer = query()
-        if not tried.rows[0][0]:
+        if not attempt.rows[0][0]:
             self.execute("SELECT pg_advisory_xact_lock(:key)", key=key)
             answer = query()
         self.send("SELECT set_config('enable_seqscan', 'on', true)")
@@ -97,7 +99,7 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
             self.flush()
         except BaseException as error:
             if isinstance(error, psycopg.errors.LockNotAvailable):
-                # Of the lock that was asked for before: there is no savepoint.
+                # It comes from the account's lock, sent before: there is no savepoint.
                 raise
             with suppress(psycopg.Error):
                 self.flush()
@@ -143,16 +145,16 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
             self.expect(len(first))
             return
         self.flush()
-        filled = 0
+        row_count = 0
         with (
             psycopg.RawCursor(self._driver) as cursor,
             cursor.copy(f"COPY {table} ({quoted(columns)}) FROM STDIN".encode()) as copy,
         ):
             for chunk in chain([first], [second] if second else (), rest):
-                filled += len(chunk)
+                row_count += len(chunk)
                 for row in chunk:
                     copy.write_row(row)
-        self.expect(filled)
+        self.expect(row_count)
 
     def _analyze(self, tables: Iterable[str]) -> None:
         for table in tables:
@@ -175,5 +177,5 @@ class PostgresBatchTransaction(BatchTransaction, PostgresConnection):
 
 def _insert(table: str, columns: Sequence[str], rows: int) -> bytes:
     width = len(columns)
-    marks = (", ".join(f"${first + n}" for n in range(width)) for first in range(1, width * rows + 1, width))
-    return f"{insert_start(table, columns)}({'), ('.join(marks)})".encode()
+    placeholders = (", ".join(f"${first + n}" for n in range(width)) for first in range(1, width * rows + 1, width))
+    return f"{insert_start(table, columns)}({'), ('.join(placeholders)})".encode()

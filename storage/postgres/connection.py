@@ -8,18 +8,17 @@ from typing import Any
 
 import psycopg
 from psycopg.types.numeric import Int8Dumper
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
+from storage.drivers import open_engine
 from storage.postgres.dialect import PostgresDialect, postgres_sql
 from storage.postgres.pipeline import Pipeline, PipelinedResult
 from storage.sql_connection import Result, SqlConnection
 from storage.sql_dialect import SELECT_CLOCK_MS
 
-CONNECTIONS_KEPT, CONNECTIONS_AT_MOST = 8, 64
 # Reads of a few rows at once in a process; the others wait in the pool's line.
 READ_CONNECTIONS = 5
-WAIT_FOR_CONNECTION = 30.0
 # Statements that stay prepared on a connection. A batch has some sixty, and an undo as many.
 PREPARED_STATEMENTS_KEPT = 300
 # How PostgreSQL reads whole tables, where it takes them for short.
@@ -62,32 +61,17 @@ class PostgresConnection(SqlConnection):
         return cursor.execute(text, [values[name] for name in names])
 
 
-def open_engine(url: URL) -> Engine:
-    """The engine of SQLAlchemy's own connections."""
-    return _engine(url, _set_up, CONNECTIONS_KEPT, CONNECTIONS_AT_MOST)
+def open_engines(url: URL) -> tuple[Engine, Engine, Engine]:
+    """The engines of SQLAlchemy's own connections, of batches, and of reads of a few rows, which need no transaction.
 
-
-def open_batch_engine(url: URL) -> Engine:
-    """The engine of batches, which begin their transactions themselves: psycopg's BEGIN is an exchange of its own."""
-    return _engine(url, _set_up_for_batches, CONNECTIONS_KEPT, CONNECTIONS_AT_MOST)
-
-
-def open_read_engine(url: URL) -> Engine:
-    """The engine of reads of a few rows, which need no transaction."""
-    return _engine(url, _set_up_for_reads, READ_CONNECTIONS, READ_CONNECTIONS)
-
-
-def _engine(url: URL, set_up: Callable[[psycopg.Connection[Any], object], None], kept: int, at_most: int) -> Engine:
-    engine = create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        pool_size=kept,
-        max_overflow=at_most - kept,
-        pool_timeout=WAIT_FOR_CONNECTION,
-        pool_use_lifo=True,
-        pool_reset_on_return=None,
+    Batches begin their transactions themselves: psycopg's BEGIN is an exchange of its own.
+    """
+    url = url.set(drivername="postgresql+psycopg")
+    return (
+        open_engine(url, _set_up),
+        open_engine(url, _set_up_for_batches),
+        open_engine(url, _set_up_for_reads, READ_CONNECTIONS, READ_CONNECTIONS),
     )
-    event.listen(engine, "connect", set_up)
-    return engine
 
 
 def _set_up(driver: psycopg.Connection[Any], _record: object) -> None:

@@ -18,11 +18,11 @@ from storage.drivers import connect
 from storage.engine import Database, Expected, Kind
 from storage.fair_locks import Busy, FairLocks
 from storage.postgres.batch_transaction import PostgresBatchTransaction
-from storage.postgres.connection import PostgresConnection, open_batch_engine, open_engine, open_read_engine
+from storage.postgres.connection import PostgresConnection, open_engines
 from storage.sql_connection import SqlConnection
 
-# Of an account's batches of up to so many bytes, so many are at work in a process, and the others wait in line before they
-# take a connection. One account's terminals cannot take all connections so, and few connections have temporary tables.
+# Of an account's batches of up to SMALL_BYTES, so many run at once in a process; the others wait in line before they take a
+# connection. So one account's terminals cannot take all connections, and few connections have temporary tables.
 SMALL_BYTES = 64 * 1024
 SMALL_BATCHES_AN_ACCOUNT = 3
 
@@ -32,9 +32,7 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: URL, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.engine = open_engine(url)
-        self.batch_engine = open_batch_engine(url)
-        self.read_engine = open_read_engine(url)
+        self.engine, self.batch_engine, self.read_engine = open_engines(url)
         self._accounts = FairLocks(SMALL_BATCHES_AN_ACCOUNT)
 
     @contextmanager
@@ -47,7 +45,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def writing(self, wait: float = 4.0, *, large: bool = False) -> Iterator[Connection]:  # noqa: ARG002
-        """Each lock of a row is waited for."""
+        """Waits for each row lock."""
         with self.engine.begin() as connection:
             connection.execute(text(f"SET LOCAL lock_timeout = {int(wait * 1000)}"))
             try:

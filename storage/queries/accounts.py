@@ -91,7 +91,7 @@ def list_campaign_items(connection: Connection, account: int) -> TableRows:
 def create_campaign(
     connection: Connection, account: int, public_id: str, name: str, kind: str, items: Sequence[tuple[str, str]] = ()
 ) -> int:
-    """Create a campaign with its items (id and name each); returns the store's number of it within the account."""
+    """Make a campaign with its items (id and name each); returns the store's number of it within the account."""
     number = _next_number(connection, tables.campaign, account)
     values = {"account_id": account, "id": number, "public_id": public_id, "name": name, "type": kind}
     connection.execute(insert(tables.campaign).values({**values, "created_at": now_ms()}))
@@ -123,6 +123,10 @@ def add_audit_line(connection: Connection, account: int | None, actor: str, acti
     """Write a line of the audit: the actor, the action and its subject. Never a secret."""
     values = {"account_id": account, "at": now_ms(), "actor": actor, "action": action, "subject": subject}
     connection.execute(insert(tables.audit).values(values))
+
+
+def _find_first(connection: Connection, table: Table, condition: ColumnElement[bool]) -> RowMapping | None:
+    return connection.execute(select(table).where(condition)).mappings().first()
 
 
 def _list_rows(connection: Connection, table: Table, account: int, order: ColumnElement[Any]) -> TableRows:

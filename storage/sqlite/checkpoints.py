@@ -1,7 +1,7 @@
-"""What large batches wrote goes from SQLite's write-ahead log into the file in the background, after their reply.
+"""Checkpoints move what large batches wrote from SQLite's write-ahead log into the file in the background, after the reply.
 
-The log itself is on disk when a batch is acknowledged, so nothing hangs on when this happens, or whether it does: the
-next small write does it otherwise. It costs a large batch a twentieth of its time.
+The log is on disk when a batch is acknowledged, so that nothing depends on a checkpoint: the next small write makes it
+otherwise. At the commit it would cost a large batch a twentieth of its time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Checkpoints:
         self._path = path
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._wanted = False
+        self._is_due = False
 
     def soon(self) -> None:
-        """Have one made. Returns at once."""
+        """Start one in the background."""
         with self._guard:
-            self._wanted = True
+            self._is_due = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="checkpoint")
                 self._thread.start()
@@ -42,11 +42,11 @@ class Checkpoints:
     def _work(self) -> None:
         while True:
             with self._guard:
-                if not self._wanted:
+                if not self._is_due:
                     self._thread = None
                     return
-                self._wanted = False
-            # Busy, full disk: the next write's own checkpoint will meet that too, and somebody is there to be told.
+                self._is_due = False
+            # Busy, full disk: the next write's own checkpoint fails likewise, and its caller gets the error.
             with suppress(sqlite3.Error), closing(sqlite3.connect(self._path)) as connection:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -54,7 +54,7 @@ class Checkpoints:
 
 @contextmanager
 def checkpointing(connection: sqlite3.Connection, later: Checkpoints | None) -> Iterator[None]:
-    """Commit in here without a checkpoint, and have one made `later`; None: as SQLite does it."""
+    """Commit in here without a checkpoint, and make one `later`; None: as SQLite does it."""
     if later is None:
         yield
         return

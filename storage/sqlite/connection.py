@@ -7,17 +7,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.pool import PoolProxiedConnection
 
+from storage.drivers import open_engine
 from storage.sql_connection import Result, SqlConnection
 from storage.sqlite.dialect import SqliteDialect, sqlite_sql
 from storage.sqlite.file_locks import begin_writing
 
-CONNECTIONS_KEPT, CONNECTIONS_AT_MOST = 8, 64
 # Reads of a few rows at once in a process; the others wait in the pool's line.
 READ_CONNECTIONS = 2
-WAIT_FOR_CONNECTION = 30.0
 # Page caches of a connection, of the file and of the temporary tables. Together with what Python takes they stay below
 # 96 MB however large a batch is; 100,000 rows find room in them, and at 1,000,000 larger ones are no faster.
 FILE_CACHE_KB = 45_056
@@ -56,30 +55,16 @@ class SqliteConnection(SqlConnection):
         return sqlite_sql(statement)
 
 
-def open_engine(url: URL) -> Engine:
+def open_batch_engine(url: URL) -> Engine:
     """The engine of batches and of SQLAlchemy's own connections."""
-    engine = _engine(url, CONNECTIONS_KEPT, CONNECTIONS_AT_MOST)
+    engine = open_engine(url, _set_up)
     event.listen(engine, "begin", _begin)
     return engine
 
 
 def open_read_engine(url: URL) -> Engine:
-    """The engine of reads of a few rows, each statement of which sees what stands by then."""
-    return _engine(url, READ_CONNECTIONS, READ_CONNECTIONS)
-
-
-def _engine(url: URL, kept: int, at_most: int) -> Engine:
-    engine = create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=kept,
-        max_overflow=at_most - kept,
-        pool_timeout=WAIT_FOR_CONNECTION,
-        pool_use_lifo=True,
-        pool_reset_on_return=None,
-    )
-    event.listen(engine, "connect", _set_up)
-    return engine
+    """The engine of reads of a few rows, each statement of which sees the state at its own time."""
+    return open_engine(url, _set_up, READ_CONNECTIONS, READ_CONNECTIONS)
 
 
 def _set_up(driver: sqlite3.Connection, _record: object) -> None:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, text
 from sqlalchemy.pool import PoolProxiedConnection
 
 from storage import staging
@@ -18,13 +18,18 @@ from storage.engine import Database, Expected, Kind
 from storage.sql_connection import SqlConnection
 from storage.sqlite.batch_transaction import OwnBatchTransaction
 from storage.sqlite.checkpoints import Checkpoints, checkpointing
-from storage.sqlite.connection import DEADLINE, SqliteConnection, open_engine, open_read_engine
+from storage.sqlite.connection import DEADLINE, SqliteConnection, open_batch_engine, open_read_engine
 from storage.sqlite.file_locks import RequestLocks, WriteLock
 from storage.sqlite.group_commit import CommitGroups, grouped
 
 # Batches of up to so many bytes share transactions, in which SQLite keeps all that they change twice, in memory, until each
 # of them is done.
 GROUPED_BYTES = 16 * 1024
+
+
+_STATISTICS_TABLES = text(
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('sqlite_stat1', 'sqlite_stat4')"
+)
 
 
 class SqliteDatabase(Database):
@@ -36,7 +41,7 @@ class SqliteDatabase(Database):
         self.data_dir = data_dir
         self.path = path = Path(url.database or data_dir / "tillgate.db")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.engine = open_engine(url)
+        self.engine = open_batch_engine(url)
         self.read_engine = open_read_engine(url)
         self._write_lock = WriteLock(path)
         self._request_locks = RequestLocks(data_dir / "inflight.lock")
@@ -79,6 +84,21 @@ class SqliteDatabase(Database):
     def lock_request(self, key: int) -> AbstractContextManager[None]:
         """By a file."""
         return self._request_locks.held(key)
+
+    def drop_statistics(self, wait: float) -> bool:
+        """No statement here needs them, since each says in which order to join.
+
+        An ANALYZE by an operator or a tool does harm: a table that had one row then is assumed to have one for ever, and
+        is read whole for each row of a batch when it has a million.
+        """
+        with self.reading() as connection:
+            if connection.execute(_STATISTICS_TABLES).first() is None:
+                return False
+        with self.writing(wait) as connection:
+            for name in connection.execute(_STATISTICS_TABLES).scalars().all():
+                # Dropped, not emptied: other connections notice a change of the schema only.
+                connection.execute(text(f"DROP TABLE {name}"))
+        return True
 
     def dispose(self) -> None:
         self._groups.close()

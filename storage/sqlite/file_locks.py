@@ -50,7 +50,7 @@ class WriteLock:
             self.release()
 
     def acquire(self, wait: float) -> None:
-        """Hold the lock until somebody releases it. Waits at most `wait` seconds for it, then raises Busy."""
+        """Hold the lock until `release`. Waits at most `wait` seconds for it, then raises Busy."""
         deadline = time.monotonic() + wait
         self._threads.acquire(None, wait)
         try:

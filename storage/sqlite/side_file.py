@@ -1,4 +1,4 @@
-"""A small SQLite file beside the database, for what must never wait behind the importers' lock and may be lost."""
+"""A small SQLite file beside the database, for data that may be lost and must never wait for the write lock."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 
 class SideFile:
-    """One connection of a process, for its threads in turn; made when it is first needed, and anew after a fork.
+    """One connection of a process, used by one thread at a time; opened when it is first needed, and anew after a fork.
 
-    `schema` is run at each opening. `patience`: seconds that a statement waits for another process.
+    `schema` is run at each opening. `wait`: seconds that a statement waits for another process.
     """
 
-    def __init__(self, path: Path, schema: str, patience: float) -> None:
+    def __init__(self, path: Path, schema: str, wait: float) -> None:
         self._path = path
         self._schema = schema
-        self._patience = patience
+        self._wait = wait
         self._guard = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -39,7 +39,7 @@ class SideFile:
             yield self._connection
 
     def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self._path, timeout=self._wait, isolation_level=None, check_same_thread=False)
         for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-256"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute(self._schema)

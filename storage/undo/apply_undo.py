@@ -41,25 +41,15 @@ def apply_undo(
     work.execute(TAKE_UNDO_IMAGES, **values)
     removed = _remove_created(work, undo_counts.made, values)
     if has_undo_keys:
-        for name in KEY_COLUMNS:
-            username_part = ", customer_username = NULL" if name == "username_key" else ""
-            work.execute(
-                f"UPDATE customer SET {name} = NULL{username_part} WHERE account_id = :account "
-                f"AND id IN (SELECT id FROM undo_key WHERE kind = '{name}' AND blocked = 0)",
-                **values,
-            )
+        for statement in EMPTY_KEYS:
+            work.execute(statement, **values)
     for source in (FROM_IMAGES, FROM_UNDO_VALUES) if work.filled("undo_value") else (FROM_IMAGES,):
         work.execute(work.dialect.restore_customers(source), **values)
     if undo_counts.away:
         work.execute(REVIVE_CUSTOMERS, **values)
     if has_undo_keys:
-        for name in KEY_COLUMNS:
-            username_part = ", customer_username = r.shown" if name == "username_key" else ""
-            work.execute(
-                f"UPDATE customer SET {name} = r.value{username_part} FROM undo_key r WHERE customer.account_id = :account "
-                f"AND customer.id = r.id AND r.kind = '{name}' AND r.blocked = 0",
-                **values,
-            )
+        for statement in RESTORE_KEYS:
+            work.execute(statement, **values)
     if campaigns:
         work.execute(TAKE_POINTS_BACK, **values)
         if undo_counts.away:
@@ -104,7 +94,7 @@ def _undo_enrolments(
 def rewrite_unique_values(
     work: BatchTransaction, account: int, undo: int, uniques: Sequence[int], made: CreatedCustomers | None
 ) -> None:
-    """Write the table of unique values anew; a value that somebody else has by now stays what it was before the undo."""
+    """Write the table of unique values anew; a value that another customer has by now stays what it was before the undo."""
     if not uniques:
         return
     blocked_rows = list(
@@ -161,6 +151,17 @@ def _had_document(document: str) -> str:
     return f"CASE WHEN i.removed IS NULL THEN i.{document} ELSE CAST('{{}}' AS {{json}}) END"
 
 
+# The user name goes with its key.
+EMPTY_KEYS = tuple(
+    f"UPDATE customer SET {name} = NULL{', customer_username = NULL' * (name == 'username_key')} "
+    f"WHERE account_id = :account AND id IN (SELECT id FROM undo_key WHERE kind = '{name}' AND blocked = 0)"
+    for name in KEY_COLUMNS
+)
+RESTORE_KEYS = tuple(
+    f"UPDATE customer SET {name} = r.value{', customer_username = r.shown' * (name == 'username_key')} FROM undo_key r "
+    f"WHERE customer.account_id = :account AND customer.id = r.id AND r.kind = '{name}' AND r.blocked = 0"
+    for name in KEY_COLUMNS
+)
 _HAD_COLUMN_OF = dict(zip(ALL_KEYS, HAD_COLUMNS, strict=True))
 _IMAGE_VALUES = ", ".join(
     f"coalesce(c.{name}, c.{_HAD_COLUMN_OF[name]})" if name in _HAD_COLUMN_OF else f"c.{name}" for name in IMAGE_COLUMNS

@@ -1,4 +1,4 @@
-"""Keys and unique values that an undo restores (`undo_key`), and whether somebody else has them by now."""
+"""Keys and unique values that an undo restores (`undo_key`), and whether another customer has them by now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.undo.plan_sql import FROM_IMAGES, FROM_UNDO_VALUES, KEY_COLUMNS, VA
 
 
 def fill_undo_keys(work: BatchTransaction, account: int, uniques: Sequence[int]) -> int:
-    """Fill `undo_key` with the keys and unique values that customers shall have again, and mark those somebody else has.
+    """Fill `undo_key` with the keys and unique values that customers shall have again, and mark those another customer has.
 
     Returns how many they are.
     """
@@ -23,27 +23,26 @@ def fill_undo_keys(work: BatchTransaction, account: int, uniques: Sequence[int])
     for number in uniques:
         before, current = (unique_values.value_sql(number, side) for side in ("b", "c"))
         kinds.append((unique_values.field_name(number), before, current, before))
-    keys_to_restore = 0
     sources = [(FROM_IMAGES, "k.has_key = 1 AND ")] + [(FROM_UNDO_VALUES, "")] * work.filled("undo_value")
+    queries = []
     for source, key_condition in sources:
         for kind, before, current, shown in kinds:
             differs = f"{before} {{differs}} {current}"
             if kind == "username_key":
                 differs = f"({differs} OR b.customer_username {{differs}} c.customer_username)"
-            keys_to_restore += work.execute(
-                f"INSERT INTO undo_key(id, change, kind, value, shown, blocked) SELECT k.id, k.change, '{kind}', {before}, "
-                f"{shown}, 0 FROM undo_customer k {{join}} {source.joined} "
-                "{join} customer c ON c.account_id = :account AND c.id = k.id "
-                f"WHERE {key_condition}{source.where} AND {differs}",
-                account=account,
-            )
+            condition = f"{key_condition}{source.where} AND {differs}"
+            queries.append((kind, before, shown, f"{{join}} {source.joined} ", condition))
     for kind, before, shown in _keys_of_removed(uniques):
-        keys_to_restore += work.execute(
+        queries.append((kind, before, shown, "", f"k.kind = '{UndoKind.REVIVE}' AND {before} IS NOT NULL"))
+    keys_to_restore = sum(
+        work.execute(
             f"INSERT INTO undo_key(id, change, kind, value, shown, blocked) SELECT k.id, k.change, '{kind}', {before}, "
-            f"{shown}, 0 FROM undo_customer k {{join}} customer c ON c.account_id = :account AND c.id = k.id "
-            f"WHERE k.kind = '{UndoKind.REVIVE}' AND {before} IS NOT NULL",
+            f"{shown}, 0 FROM undo_customer k {joined}{{join}} customer c ON c.account_id = :account AND c.id = k.id "
+            f"WHERE {condition}",
             account=account,
         )
+        for kind, before, shown, joined, condition in queries
+    )
     if keys_to_restore:
         work.expect(keys_to_restore)
         work.analyze("undo_key")
@@ -101,7 +100,7 @@ def _mark_blocked(work: BatchTransaction, account: int, uniques: Sequence[int]) 
 
 
 def list_blocked(work: BatchTransaction, account: int) -> Iterator[tuple[int, str, str, str | None]]:
-    """(customer, its code, kind of key, what stands now) of keys to restore that somebody else has by now."""
+    """(customer, its code, kind of key, what stands now) of keys to restore that another customer has by now."""
     uma = unique_values.UMA_ADDRESS
     attribute = f"WHEN '{unique_values.field_name(uma)}' THEN {unique_values.value_sql(uma, 'c')}"
     return work.rows(
@@ -117,7 +116,7 @@ def list_blocked(work: BatchTransaction, account: int) -> Iterator[tuple[int, st
 
 
 def unmark_blocked_only(work: BatchTransaction, account: int) -> None:
-    """Take the mark `differs` from customers in whom only a value differs that somebody else has now."""
+    """Take the mark `differs` from customers in whom only a value differs that another customer has now."""
     blocked_values: dict[int, list[Any]] = {}
     names = ", ".join(f"{side}.{name}" for name in DOCUMENT_COLUMNS for side in ("b", "c"))
     for source in (FROM_IMAGES, FROM_UNDO_VALUES):

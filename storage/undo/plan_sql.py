@@ -25,7 +25,7 @@ ConflictRow = tuple[int, str, str, str, str]
 
 
 class UndoKind(StrEnum):
-    """What an undo does with a customer, before a code that somebody else has by now may change it."""
+    """What an undo does with a customer, before a code that another customer has by now may change it."""
 
     # Restore fields. `later` is the next change that wrote to the customer, NULL where none did.
     RESTORE = "restore"
@@ -37,7 +37,7 @@ class UndoKind(StrEnum):
     REVIVE = "revive"
     # It was removed before the change as it is now.
     NOTHING = "nothing"
-    # Nothing can be restored: it has been removed since, or its code is somebody else's by now.
+    # Nothing can be restored: it has been removed since, or its code is another customer's by now.
     LOST = "lost"
 
 
@@ -137,9 +137,7 @@ def gather_customers(work: BatchTransaction, span: ChangeRange, uniques: Sequenc
     touched += work.execute(GATHER_REMOVED, **span.values)
     if not is_newest:
         work.execute(f"UPDATE undo_customer SET differs = 0 WHERE kind = '{UndoKind.RESTORE}' AND later IS NOT NULL")
-    later, key_changes, without_difference, revived, away = (
-        map(int, work.one(COUNT_GATHERED)) if touched else (0, 0, 0, 0, 0)
-    )
+    later, key_changes, without_difference, revived, away = work.one(COUNT_GATHERED) if touched else (0, 0, 0, 0, 0)
     made = _created_customers(work, span) if ranges and is_newest and not (key_changes or revived) else None
     rows = 0 if made else work.execute(GATHER_CREATED, **span.values)
     work.expect(touched + (made.count if made else rows))
@@ -211,32 +209,28 @@ def mark_differing_fields(work: BatchTransaction, account: int) -> None:
 
 def mark_differing_others(work: BatchTransaction, account: int, campaigns: Sequence[int], sign: int) -> None:
     """Mark the customers of whom something else than a field is restored: a key, points, an enrolment."""
+    mark = "UPDATE undo_customer SET differs = 1 WHERE differs = 0 AND "
     work.execute(
-        "UPDATE undo_customer SET differs = 1 WHERE differs = 0 AND EXISTS (SELECT 1 FROM ledger_entry e "
-        "WHERE e.account_id = :account AND e.change = undo_customer.change AND e.customer_id = undo_customer.id)",
+        f"{mark}EXISTS (SELECT 1 FROM ledger_entry e WHERE e.account_id = :account AND e.change = undo_customer.change "
+        "AND e.customer_id = undo_customer.id)",
         account=account,
     )
     for campaign in campaigns:
         work.execute(
-            "UPDATE undo_customer SET differs = 1 WHERE differs = 0 AND EXISTS (SELECT 1 FROM enrolment e "
-            "WHERE e.account_id = :account AND e.customer_id = undo_customer.id AND e.campaign_id = :campaign "
-            "AND e.uses = :uses)",
+            f"{mark}EXISTS (SELECT 1 FROM enrolment e WHERE e.account_id = :account AND e.customer_id = undo_customer.id "
+            "AND e.campaign_id = :campaign AND e.uses = :uses)",
             account=account,
             campaign=campaign,
             uses=1 if sign < 0 else 0,
         )
-    work.execute(
-        "UPDATE undo_customer SET differs = 1 WHERE differs = 0 AND id IN (SELECT id FROM undo_key WHERE blocked = 0)"
-    )
+    work.execute(f"{mark}id IN (SELECT id FROM undo_key WHERE blocked = 0)")
 
 
 def count_planned(work: BatchTransaction, made: CreatedCustomers | None) -> tuple[int, int, int]:
     """How many customers the plan restores, removes, and keeps for a conflict."""
-    sums = ", ".join(
-        f"sum(CASE WHEN {condition} THEN 1 ELSE 0 END)" for condition in (IS_RESTORED, IS_REMOVED, IS_KEPT)
-    )
-    restored, removed, kept_customers = work.one(f"SELECT {sums} FROM undo_customer")
-    return int(restored or 0), int(removed or 0) + (made.count if made is not None else 0), int(kept_customers or 0)
+    counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in (IS_RESTORED, IS_REMOVED, IS_KEPT))
+    restored, removed, kept = work.one(f"SELECT {counts} FROM undo_customer")
+    return restored, removed + (made.count if made is not None else 0), kept
 
 
 def add_conflicts(work: BatchTransaction, conflicts_so_far: int, rows: Iterable[ConflictRow]) -> int:
@@ -254,7 +248,7 @@ def add_conflicts(work: BatchTransaction, conflicts_so_far: int, rows: Iterable[
 
 
 def mark_conflicts(work: BatchTransaction, conflicts_so_far: int) -> None:
-    """Mark the customers that have a conflict behind those so far, or miss a key that somebody else has."""
+    """Mark the customers that have a conflict behind those so far, or miss a key that another customer has."""
     work.execute(
         "UPDATE undo_customer SET blocked = 1 WHERE id IN (SELECT id FROM conflict WHERE n >= :first)",
         first=conflicts_so_far,
@@ -330,10 +324,10 @@ FROM_UNDO_VALUES = ImageSource(
 IN_RANGE = "h.account_id = :account AND h.batch_id = :batch AND h.change BETWEEN :oldest AND :newest"
 
 COUNT_GATHERED = (
-    f"SELECT coalesce(sum(CASE WHEN kind = '{UndoKind.RESTORE}' AND later IS NOT NULL THEN 1 ELSE 0 END), 0), "
-    f"coalesce(sum(has_key), 0), coalesce(sum(CASE WHEN differs = 0 AND kind = '{UndoKind.RESTORE}' THEN 1 ELSE 0 END), 0), "
-    f"coalesce(sum(CASE WHEN kind = '{UndoKind.REMOVE}' THEN 1 ELSE 0 END), 0), "
-    f"coalesce(sum(CASE WHEN kind = '{UndoKind.REVIVE}' THEN 1 ELSE 0 END), 0) FROM undo_customer"
+    f"SELECT count(*) FILTER (WHERE kind = '{UndoKind.RESTORE}' AND later IS NOT NULL), count(*) FILTER (WHERE has_key = 1), "
+    f"count(*) FILTER (WHERE differs = 0 AND kind = '{UndoKind.RESTORE}'), "
+    f"count(*) FILTER (WHERE kind = '{UndoKind.REMOVE}'), count(*) FILTER (WHERE kind = '{UndoKind.REVIVE}') "
+    "FROM undo_customer"
 )
 
 # Numbers of changes are an account's, and customers of others may lie between those that were removed. The `+` keeps

@@ -26,7 +26,6 @@ from storage.postgres.dialect import postgres_sql
 from storage.queries import batches, customers
 from storage.sql_connection import SqlConnection
 from storage.sqlite.dialect import sqlite_sql
-from storage.sqlite.drop_statistics import drop_statistics
 from storage.tables import customer
 from tests.support.demo_accounts import Demo
 
@@ -169,7 +168,7 @@ def _heard(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
 def test_statistics_of_a_file_that_was_nearly_empty_are_forgotten(context: Context) -> None:
     """Whoever ran ANALYZE then would have had all customers read for every row."""
     if context.database.kind is not Kind.SQLITE:
-        assert not drop_statistics(context.database, 1.0)
+        assert not context.database.drop_statistics(1.0)
         return
     plan = "EXPLAIN QUERY PLAN SELECT a.id FROM api_user u JOIN account a ON a.id = u.account_id WHERE u.user_id = 'x'"
     with context.database.read_connection() as work:  # open all the time
@@ -180,7 +179,7 @@ def test_statistics_of_a_file_that_was_nearly_empty_are_forgotten(context: Conte
         # EXPLAIN runs nothing, and does not notice: the next statement does.
         work.all("SELECT id FROM account")
         assert not any(row[3].startswith("SCAN") for row in work.all(f"{plan} "))
-    assert not drop_statistics(context.database, 1.0)
+    assert not context.database.drop_statistics(1.0)
 
 
 def test_a_search_that_has_no_index_would_be_noticed(context: Context, account: Demo, batch_id: str) -> None:
