@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_a_diff_applies(block: Block, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, f"the diff no longer applies to the tree; make it anew:\n{done.stderr}"
+
+
+@pytest.mark.parametrize("block", DIFFS, ids=first_file)
+def test_what_a_diff_imports_exists(block: Block) -> None:
+    imports = re.findall(r"^\+from ((?!legacy_api\.calls)[\w.]+) import (\w+(?:, \w+)*)$", block.text, re.MULTILINE)
+    for module, names in imports:
+        for name in names.split(", "):
+            assert hasattr(import_module(module), name) or name == "crm", f"{module} has no {name}"
 
 
 def test_the_migration_follows_the_newest_one() -> None:
