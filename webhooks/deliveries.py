@@ -106,7 +106,7 @@ def deliver(context: Context, delivery_id: str, options: PostOptions | None = No
         return
     try:
         result = _post_delivery(context, claim, options or _post_options(context))
-    except Exception as error:  # the outermost door; messages of errors may contain the URL
+    except Exception as error:  # the error boundary; messages of errors may contain the URL
         log.error("delivery %s failed: %s", delivery_id, type(error).__qualname__)
         result = PostResult(0, f"internal error: {type(error).__qualname__}")
     # If the result cannot be stored, the delivery is made again after its lease.

@@ -103,7 +103,7 @@ def _try_chunk(context: Context, claim: ChunkClaim) -> bool:
     except ApiError as error:
         handle = _retry_later if error.category is ErrorCategory.BUSY else _fail_job
         handle(context, claim, error)
-    except Exception as error:  # the outermost door: no error may end the worker
+    except Exception as error:  # the error boundary: no error may end the worker
         log.exception("job %s: chunk %d failed", claim.batch_id, claim.job["portion"])
         _retry_later(context, claim, ApiError("job_interrupted", reason=type(error).__qualname__))
     return False

@@ -94,9 +94,9 @@ def test_a_file_is_one_thought(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(HOUSE)))
-def test_all_exceptions_are_caught_at_the_outermost_door_only(path: Path) -> None:
-    doors = re.findall(r"except (?:Exception|BaseException)\b.*|except:.*", path.read_text(encoding="utf-8"))
-    assert all("door" in door for door in doors) or _raises_again(path), doors
+def test_whoever_catches_all_exceptions_raises_again_or_says_why(path: Path) -> None:
+    handlers = re.findall(r"except (?:Exception|BaseException)\b.*|except:.*", path.read_text(encoding="utf-8"))
+    assert all("  # " in handler for handler in handlers) or _raises_again(path), handlers
 
 
 def _raises_again(path: Path) -> bool:
