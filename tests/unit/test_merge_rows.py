@@ -69,6 +69,7 @@ class TestUnchanged:
 
     def test_the_first_row_is_not_counted(self) -> None:
         assert self.counted({"city": "Ulm"}, {"city": "Ulm"}) == (1, False)
+        assert self.counted({"city": "Ulm"}, {"city": "Ulm"}, {"city": "Ulm"}) == (2, False)
         assert self.counted({"city": "Ulm"}, {"city": "Bonn"}) == (0, True)
         assert self.counted({"city": "Ulm"}, {"city": "Bonn"}, {"city": None}) == (1, True)
 

@@ -67,6 +67,7 @@ def foretold(actual: Actual, batch_id: str) -> UndoOutcome:
     undone = actual.undo(batch_id)
     assert list(predicted.conflicts) == list(undone.conflicts)
     assert counts(predicted) == counts(undone)
+    assert (predicted.batch_id, predicted.undoes, undone.undoes) == ("", batch_id, batch_id)
     return undone
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import func, select
@@ -14,10 +16,10 @@ from importing.batch_status import BatchProgress
 from importing.context import Context
 from importing.errors import ApiError, Problem
 from importing.fields import USERNAME
-from importing.jobs import lifecycle
+from importing.jobs import chunk, lifecycle
 from importing.undo import undo_batch
 from storage.queries import jobs as stored
-from storage.tables import failed_row
+from storage.tables import failed_row, job
 from tests.support.demo_accounts import Demo
 from tests.support.job_batches import Held, HeldQueue, batch, holds, rows
 from tests.support.job_queries import MANY, changes, found
@@ -40,6 +42,35 @@ def test_a_job_is_written_in_chunks_and_every_row_counts_once(
     assert (done.status, done.progress) == ("imported", BatchProgress(MANY, MANY, MANY, 0))
     assert done.counts.new == MANY
     assert holds(working, account) == Held(MANY, MANY * 2500, MANY)
+
+
+@pytest.mark.parametrize(("seconds", "factor"), [(0.25, 2), (0.5, 1), (1.0, 0.5), (0.125, 4), (0.1, 4), (0.0, 4)])
+def test_the_next_chunk_has_as_many_rows_as_take_half_a_second(
+    working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch, seconds: float, factor: float
+) -> None:
+    monkeypatch.setattr(chunk, "MAX_CHUNK_ROWS", 100_000)
+    first, second = first_chunks(working, queue, account, monkeypatch, seconds)
+    assert second == round(factor * first), "and at most four times as many as the one before"
+
+
+@pytest.mark.parametrize(("seconds", "row_count"), [(0.01, 3_000), (100.0, 500)])
+def test_a_chunk_is_neither_huge_nor_tiny(
+    working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch, seconds: float, row_count: int
+) -> None:
+    assert first_chunks(working, queue, account, monkeypatch, seconds)[1] == row_count
+
+
+def first_chunks(
+    context: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> tuple[int, int]:
+    """How many rows the first chunk of a job had, which took `seconds`, and how many the second shall have."""
+    lifecycle.submit(context, batch(context, account, rows("c", MANY)))
+    clock = itertools.chain([0.0], itertools.repeat(seconds))
+    monkeypatch.setattr(chunk, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    queue.run(context, 1)
+    with context.database.reading() as connection:
+        rows_read, planned = connection.execute(select(job.c.rows_read, job.c.portion_rows)).one()
+    return rows_read, planned
 
 
 def test_bad_rows_are_skipped_told_of_and_kept_to_be_mended(working: Context, queue: HeldQueue, account: Demo) -> None:
