@@ -22,7 +22,7 @@ KILLED_SHARE = 0.85
 CASE = "tests/cases/legacy/test_cases.py::test_case[sqlite-{}-urlencoded]"
 # SQLite shows the same as PostgreSQL, and starts at once.
 ONLY_SQLITE = "not postgresql"
-# A line that holds nothing but a piece of a statement: mutmut would change how its words are written, which is nothing.
+# A line that is only a piece of a statement: mutmut would change the case of its words, which SQL does not tell apart.
 LINE_OF_SQL = (
     r"""^\s*f?["'][^"]*\b(SELECT|INSERT|UPDATE|DELETE|SET|FROM|JOIN|WHERE|AND|OR|ORDER BY|VALUES|ON|LIMIT)\b"""
 )
@@ -31,7 +31,7 @@ ONLY_EXAMPLES = "not hypothesis"
 
 
 def main(names: list[str]) -> int:
-    groups = _table("groups.toml")["group"]
+    groups = load_table("groups.toml")["group"]
     known = [group["name"] for group in groups] + ["statements"]
     unknown = set(names) - set(known)
     if unknown:
@@ -40,7 +40,7 @@ def main(names: list[str]) -> int:
     chosen = names or known
     good = [run_group(group) for group in groups if group["name"] in chosen]
     if "statements" in chosen:
-        good.append(run_statements(_table("statements.toml")["mutant"]))
+        good.append(run_statements(load_table("statements.toml")["mutant"]))
     return 0 if all(good) else 1
 
 
@@ -145,7 +145,7 @@ def _keywords(group: dict[str, Any]) -> str:
     return f"({ONLY_SQLITE}) and ({group['keywords']})" if "keywords" in group else ONLY_SQLITE
 
 
-def _table(name: str) -> dict[str, Any]:
+def load_table(name: str) -> dict[str, Any]:
     with (TABLES / name).open("rb") as file:
         table = tomllib.load(file)
     for mutant in table.get("mutant", ()):

@@ -68,7 +68,7 @@ class TestImport:
 
     def test_a_card_that_is_made_is_a_change(self, actual: Actual) -> None:
         applied(actual, rows("k1 - ann -", "k2 c2 bob -", "k3 c3 cid -"))
-        # All had joined before and send nothing new; who gets a card is not unchanged.
+        # All had joined before and send nothing new; a customer that gets a card is not unchanged.
         counted = applied(actual, rows("k1 ann", "k2 bob", "k3 cid", columns=("code", "first_name"), card_digits=8))
         assert counted == {"updated": 3, "unchanged": 2}
         cards = names(actual, "card_number")
@@ -88,7 +88,7 @@ class TestImport:
         result = actual.apply(rows("k3 d BOB", "k4 e Cid", columns=columns))
         assert result.problems == [(1, "customer_username", "username_in_use")]
 
-    def test_who_only_creates_refuses_each_row_that_matches(self, actual: Actual) -> None:
+    def test_mode_create_refuses_each_row_that_matches(self, actual: Actual) -> None:
         applied(actual, rows("k1 c1 ann -"))
         result = actual.apply(rows("k1 c9 eve -", "k9 c1 eve -", "k2 c2 bob -", mode="create"))
         assert result.problems == [(1, "code", "exists"), (2, "card_number", "exists")]
@@ -105,35 +105,35 @@ class TestImport:
 class TestUndo:
     """Counts are customers restored, removed and kept."""
 
-    def there_and_back(self, actual: Actual, batch: Import) -> tuple[int, int, int]:
-        """The counts of the undo of a batch, after which all is as it was, there and back."""
-        was = actual.raw()
+    def undo_and_redo(self, actual: Actual, batch: Import) -> tuple[int, int, int]:
+        """Apply a batch, undo it and undo the undo; each restores the state exactly. Returns the counts of the undo."""
+        before = actual.raw()
         batch_id = actual.apply(batch).id
-        written = actual.raw()
+        after = actual.raw()
         undone = actual.undo(batch_id)
-        assert (undone.undoes, actual.raw()) == (batch_id, was)
-        again = actual.undo(undone.batch_id)
-        assert (again.undoes, actual.raw()) == (undone.batch_id, written)
+        assert (undone.undoes, actual.raw()) == (batch_id, before)
+        redone = actual.undo(undone.batch_id)
+        assert (redone.undoes, actual.raw()) == (undone.batch_id, after)
         actual.check()
         return counts(undone)
 
     def test_points_alone_come_back(self, actual: Actual) -> None:
         applied(actual, rows("k1 c1 ann 5", "k2 c2 bob 5"))
-        assert self.there_and_back(actual, rows("k1 7", "k2 -", columns=("code", "auto_add"))) == (1, 0, 0)
+        assert self.undo_and_redo(actual, rows("k1 7", "k2 -", columns=("code", "auto_add"))) == (1, 0, 0)
 
     def test_an_enrolment_alone_comes_back(self, actual: Actual) -> None:
         applied(actual, rows("k1 c1 ann -", "k2 c2 bob -", campaigns=("club", "visits")))
         applied(actual, rows("k3 c3 cid -"))
         again = rows("k1", "k3", columns=("code",), campaigns=("club", "visits"))
-        assert self.there_and_back(actual, again) == (1, 0, 0)
+        assert self.undo_and_redo(actual, again) == (1, 0, 0)
 
-    def test_who_was_written_to_without_a_trace_is_not_counted(self, actual: Actual) -> None:
+    def test_a_customer_that_a_batch_does_not_change_is_not_counted(self, actual: Actual) -> None:
         applied(actual, rows("k1 c1 ann -"))
-        assert self.there_and_back(actual, rows("k1 c1 ann -")) == (0, 0, 0)
+        assert self.undo_and_redo(actual, rows("k1 c1 ann -")) == (0, 0, 0)
 
     def test_new_and_changed_customers_of_one_batch(self, actual: Actual) -> None:
         applied(actual, rows("k1 c1 ann 5"))
-        assert self.there_and_back(actual, rows("k1 c1 eve 7", "k2 c2 bob 7", "k3 c3 cid -")) == (1, 2, 0)
+        assert self.undo_and_redo(actual, rows("k1 c1 eve 7", "k2 c2 bob 7", "k3 c3 cid -")) == (1, 2, 0)
 
     def test_who_only_wants_a_card_back_that_somebody_else_has_is_kept(self, actual: Actual) -> None:
         applied(actual, rows("k1 c1 ann -"))

@@ -44,26 +44,26 @@ def test_a_job_is_written_in_chunks_and_every_row_counts_once(
     assert holds(working, account) == Held(MANY, MANY * 2500, MANY)
 
 
-@pytest.mark.parametrize(("seconds", "times"), [(0.25, 2), (0.5, 1), (1.0, 0.5), (0.125, 4), (0.1, 4), (0.0, 4)])
-def test_the_next_portion_has_as_many_rows_as_take_half_a_second(
-    working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch, seconds: float, times: float
+@pytest.mark.parametrize(("seconds", "factor"), [(0.25, 2), (0.5, 1), (1.0, 0.5), (0.125, 4), (0.1, 4), (0.0, 4)])
+def test_the_next_chunk_has_as_many_rows_as_take_half_a_second(
+    working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch, seconds: float, factor: float
 ) -> None:
     monkeypatch.setattr(chunk, "MAX_CHUNK_ROWS", 100_000)
-    first, second = first_portions(working, queue, account, monkeypatch, seconds)
-    assert second == round(times * first), "and at most four times as many as the one before"
+    first, second = first_chunks(working, queue, account, monkeypatch, seconds)
+    assert second == round(factor * first), "and at most four times as many as the one before"
 
 
-@pytest.mark.parametrize(("seconds", "rows"), [(0.01, 3_000), (100.0, 500)])
-def test_a_portion_is_neither_huge_nor_tiny(
-    working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch, seconds: float, rows: int
+@pytest.mark.parametrize(("seconds", "row_count"), [(0.01, 3_000), (100.0, 500)])
+def test_a_chunk_is_neither_huge_nor_tiny(
+    working: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch, seconds: float, row_count: int
 ) -> None:
-    assert first_portions(working, queue, account, monkeypatch, seconds)[1] == rows
+    assert first_chunks(working, queue, account, monkeypatch, seconds)[1] == row_count
 
 
-def first_portions(
+def first_chunks(
     context: Context, queue: HeldQueue, account: Demo, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> tuple[int, int]:
-    """How many rows the first portion of a job had, which took so long, and how many the second shall have."""
+    """How many rows the first chunk of a job had, which took `seconds`, and how many the second shall have."""
     lifecycle.submit(context, batch(context, account, rows("c", MANY)))
     clock = itertools.chain([0.0], itertools.repeat(seconds))
     monkeypatch.setattr(chunk, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
