@@ -50,7 +50,10 @@ _COLUMNS_LEFT_OUT = frozenset(("campaigns", "columns", "header", "request_digest
 _STATUS_COLUMNS = tuple(name for name in BATCH_COLUMNS if name not in _COLUMNS_LEFT_OUT)
 _STATUS_ROW = (*_STATUS_COLUMNS, *_JOB_COLUMNS, "has_assigned_keys")
 # Whether there are codes to be learned goes along: to look for them where there are none costs as much as all the rest.
-_HAS_ASSIGNED_KEYS = "EXISTS (SELECT 1 FROM assigned_key k WHERE k.account_id = b.account_id AND k.batch_id = b.id)"
+# For EXISTS PostgreSQL would read the whole table once and hash it; for one value it looks into the index for each batch.
+_HAS_ASSIGNED_KEYS = (
+    "(SELECT 1 FROM assigned_key k WHERE k.account_id = b.account_id AND k.batch_id = b.id LIMIT 1) IS NOT NULL"
+)
 # Of a batch `b` and its job `j`.
 _FOLLOWED_COLUMNS = ", ".join(
     [*(f'b."{name}"' for name in _STATUS_COLUMNS), *(f"j.{name}" for name in _JOB_COLUMNS), _HAS_ASSIGNED_KEYS]

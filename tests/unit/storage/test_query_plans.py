@@ -45,7 +45,9 @@ def batch_id(context: Context, account: Demo) -> str:
     """Many customers, many batches, and one of them (this one) with many problems; the planner knows how many."""
     good = "".join(f"{n}|{10**6 + n}|Ann {n}|2001-02-03\n" for n in range(CUSTOMERS))
     bad = "".join(f"b{n}|{10**7 + n}|Bob|no date\n" for n in range(CUSTOMERS))
-    found = _import(context, account, good + bad)
+    # Rows without a code get one, which is an assigned key.
+    without_code = "".join(f"|{2 * 10**6 + n}|Cid {n}|\n" for n in range(CUSTOMERS))
+    found = _import(context, account, good + bad + without_code)
     for number in range(BATCHES):
         _import(context, account, f"{number}||Eve|\n")
         lifecycle.submit(context, _batch(account, f"{number}||Eve|\n"))
